@@ -1,0 +1,34 @@
+"""Dataset distillation: a folder of labelled images in, a few synthetic images per class out."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load_data": "distilset.data",
+    "distill": "distilset.api",
+    "select": "distilset.api",
+    "evaluate": "distilset.api",
+    "DistilledSet": "distilset.store",
+    "ImageSet": "distilset.types",
+    "Splits": "distilset.types",
+    "ConfigError": "distilset.errors",
+    "DataError": "distilset.errors",
+}
+
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from distilset.api import distill, evaluate, select
+    from distilset.data import load_data
+    from distilset.errors import ConfigError, DataError
+    from distilset.store import DistilledSet
+    from distilset.types import ImageSet, Splits
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used, so that ``import distilset`` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'distilset' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,109 @@
+"""Networks by name, their settings, and drawing fresh ones from a keyed random stream."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, get_args
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from distilset.errors import ConfigError, unknown_name
+from distilset.models.convnet import Activation, ConvNet, Features, Norm, Pooling
+from distilset.rng import Rng
+from distilset.types import ImageSpec
+
+__all__ = [
+    "NETWORKS",
+    "NORMS",
+    "Features",
+    "NetworkConfig",
+    "build_network",
+    "couples_images",
+    "initialise",
+    "parse_network",
+]
+
+NORMS: tuple[str, ...] = get_args(Norm)
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+class NetworkConfig:
+    """Which network, and its settings.
+
+    ``depth`` None means by resolution: 3 stages up to 32 pixels, 4 up to 64, then 5.
+    """
+
+    name: str = "convnet"
+    norm: Norm = "instance"
+    width: Annotated[int, Field(ge=4, le=4096, multiple_of=4)] = 128
+    depth: Annotated[int, Field(ge=1, le=12)] | None = None
+    activation: Activation = "relu"
+    pooling: Pooling = "avg"
+
+    def __str__(self) -> str:
+        depth = "" if self.depth is None else f"-{self.depth}"
+        return f"{self.name}{depth} width {self.width}, norm {self.norm}"
+
+
+def _convnet(config: NetworkConfig, spec: ImageSpec, classes: int) -> nn.Module:
+    return ConvNet(
+        spec,
+        classes,
+        width=config.width,
+        depth=config.depth,
+        norm=config.norm,
+        activation=config.activation,
+        pooling=config.pooling,
+    )
+
+
+NETWORKS: Mapping[str, Callable[[NetworkConfig, ImageSpec, int], nn.Module]] = {"convnet": _convnet}
+
+
+def build_network(config: NetworkConfig, spec: ImageSpec, classes: int) -> nn.Module:
+    """Build a network for images of ``spec``; its weights are to be drawn with ``initialise``."""
+    if config.name not in NETWORKS:
+        raise unknown_name("network", config.name, NETWORKS)
+    if not 1 <= spec.channels <= 4:
+        raise ConfigError(f"networks take 1 to 4 channels; got images of {spec}")
+    if min(spec.height, spec.width) < 4:
+        raise ConfigError(f"networks take images of 4x4 pixels and more; got {spec}")
+    with Rng(0).as_global("construction"):  # building draws weights: keep the caller's state
+        return NETWORKS[config.name](config, spec, classes)
+
+
+def initialise(network: nn.Module, rng: Rng, purpose: str, *coordinates: int | str) -> None:
+    """Draw all weights anew, in place, by the modules' own published initialisation.
+
+    Global random state is left as it was. In place, so that a compiled network stays compiled.
+    """
+    with rng.as_global(purpose, *coordinates):
+        for module in network.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+
+
+def couples_images(network: nn.Module) -> bool:
+    """Tell whether an image's features depend on the other images of its batch (BatchNorm)."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+def parse_network(text: str, **defaults: object) -> NetworkConfig:
+    """Read ``name`` or ``name:key=value,...``, e.g. ``convnet:depth=4,width=256``."""
+    from pydantic import ValidationError
+
+    name, _, options = text.partition(":")
+    if name not in NETWORKS:
+        raise unknown_name("network", name, NETWORKS)
+    values: dict[str, object] = {**defaults, "name": name}
+    for option in filter(None, options.split(",")):
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise ConfigError(f"network options are key=value; got {option!r} in {text!r}")
+        values[key.strip()] = int(value) if value.strip().isdigit() else value.strip()
+    try:
+        return NetworkConfig(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"network {text!r} cannot be built: {problems}") from None
