@@ -69,7 +69,8 @@ class Rng:
         counter[..., 2] = step & 0xFFFFFFFF
         counter[..., 3] = step >> 32
         key = self.key(purpose)
-        return philox4x32(counter, (key & 0xFFFFFFFF, key >> 32)).reshape(len(classes), -1)[:, :n]
+        random = philox4x32(counter, (key & 0xFFFFFFFF, key >> 32))
+        return random.reshape(len(classes), blocks * 4)[:, :n]
 
     def uniform(self, purpose: str, step: int, classes: Sequence[int], n: int) -> np.ndarray:
         """Draw ``n`` float64 in [0, 1) for each class, of 32 random bits: ``[len(classes), n]``."""

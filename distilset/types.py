@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from distilset.errors import DataError
@@ -154,3 +154,14 @@ class Splits:
     def info(self) -> DatasetInfo:
         """The facts that all parts share."""
         return self.train.info
+
+
+class Features(NamedTuple):
+    """What the losses look at in one forward pass of a network.
+
+    ``maps`` holds the activations ``[n, C_l, H_l, W_l]`` of every stage, shallow to deep, before
+    pooling; ``last`` is what enters the classifier, ``[n, d]``.
+    """
+
+    maps: tuple[Float[Tensor, "n _ _ _"], ...]
+    last: Float[Tensor, "n d"]

@@ -8,19 +8,18 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from distilset.errors import ConfigError, unknown_name
-from distilset.models.convnet import Activation, ConvNet, Features, Norm, Pooling
+from distilset.models.convnet import Activation, ConvNet, Norm, Pooling
 from distilset.rng import Rng
 from distilset.types import ImageSpec
 
 __all__ = [
     "NETWORKS",
     "NORMS",
-    "Features",
     "NetworkConfig",
     "build_network",
     "couples_images",
     "initialise",
-    "parse_network",
+    "network_table",
 ]
 
 NORMS: tuple[str, ...] = get_args(Norm)
@@ -89,21 +88,15 @@ def couples_images(network: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
-def parse_network(text: str, **defaults: object) -> NetworkConfig:
-    """Read ``name`` or ``name:key=value,...``, e.g. ``convnet:depth=4,width=256``."""
-    from pydantic import ValidationError
-
+def network_table(text: str) -> dict[str, object]:
+    """Read ``name`` or ``name:key=value,...``, e.g. ``convnet:depth=4,width=256``, to settings."""
     name, _, options = text.partition(":")
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
-    values: dict[str, object] = {**defaults, "name": name}
+    values: dict[str, object] = {"name": name}
     for option in filter(None, options.split(",")):
-        key, equals, value = option.partition("=")
+        key, equals, value = (part.strip() for part in option.partition("="))
         if not equals:
             raise ConfigError(f"network options are key=value; got {option!r} in {text!r}")
-        values[key.strip()] = int(value) if value.strip().isdigit() else value.strip()
-    try:
-        return NetworkConfig(**values)  # type: ignore[arg-type]
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"network {text!r} cannot be built: {problems}") from None
+        values[key] = int(value) if value.isdigit() else value
+    return values

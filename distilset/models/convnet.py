@@ -1,11 +1,11 @@
 """The ConvNet of the dataset-condensation line of work (Zhao et al., DC, ICLR 2021)."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distilset.types import ImageSpec
+from distilset.types import Features, ImageSpec
 
 Norm = Literal["none", "batch", "layer", "instance", "group"]
 Activation = Literal["sigmoid", "relu", "leakyrelu"]
@@ -13,17 +13,6 @@ Pooling = Literal["none", "max", "avg"]
 
 SMALLEST_MAP = 2
 """A stage that would shrink a map below this many pixels a side keeps its size."""
-
-
-class Features(NamedTuple):
-    """What the losses look at in one forward pass.
-
-    ``maps`` holds the activations ``[n, C_l, H_l, W_l]`` of every stage, shallow to deep, before
-    pooling; ``last`` is what enters the classifier, ``[n, d]``.
-    """
-
-    maps: tuple[Float[Tensor, "n _ _ _"], ...]
-    last: Float[Tensor, "n d"]
 
 
 def default_depth(spec: ImageSpec) -> int:

@@ -1,0 +1,126 @@
+"""A folder of images: ``train/<class>/*`` with ``test/`` or ``val/``, or just ``<class>/*``."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from distilset.data.decode import Encoded, decode_parts
+from distilset.data.labels import check_names, natural_key
+from distilset.data.parts import Progress, Raw, Size
+from distilset.errors import DataError
+
+_IMAGE_NAME = re.compile(r".*\.(png|jpe?g|jpe|jfif|bmp|gif|tiff?|webp|p[bgnp]m|jp2)", re.I | re.S)
+_TEST_NAMES = ("test", "val", "valid", "validation")
+_LAYOUT = "expected <class>/<images>, or train/<class>/<images> with test/ or val/"
+
+
+def read_folder(
+    root: Path,
+    size: Size | None,
+    progress: Progress | None,
+    class_subset: Sequence[int] | None = None,
+) -> Raw:
+    """Read a folder of class folders; images may lie deeper inside a class folder.
+
+    Hidden files and files without an image suffix are passed over. A class folder and an image may
+    be links; links to folders further down are not followed.
+
+    Raises:
+        DataError: no class folders, an empty class, a test class that train lacks, class names with
+            control characters, sizes that differ without ``size``, above 5 % unreadable images.
+    """
+    train_root, test_root = _find_parts(root)
+    train = _list_classes(train_root)
+    if not train:
+        raise DataError(f"no class folders in {train_root}; {_LAYOUT}")
+    if class_subset is not None:
+        train = _choose(train, class_subset, train_root)
+    classes = tuple(train)
+    check_names(classes)
+    for name, files in train.items():
+        if not files:
+            raise DataError(f"class {name!r} has no images in {train_root}; add some or remove it")
+    parts = [_encoded(root, classes, train)]
+    if test_root is not None:
+        parts.append(_encoded(root, classes, _list_test(test_root, classes, class_subset)))
+    decoded, skipped = decode_parts(parts, size, progress)
+    return Raw(decoded[0], decoded[1] if len(decoded) > 1 else None, classes, skipped)
+
+
+def has_class_folders(root: Path) -> bool:
+    """Tell whether some folder in ``root`` (or in its ``train``) holds images."""
+    train_root, _ = _find_parts(root)
+    return any(True for path in _folders(train_root).values() for _ in _walk(path))
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    names = [e.name for e in os.scandir(root) if not e.name.startswith(".") and e.is_dir()]
+    return {name: root / name for name in sorted(names, key=lambda n: (natural_key(n), n))}
+
+
+def _find_parts(root: Path) -> tuple[Path, Path | None]:
+    """Find the folders of the train and test parts; the latter may be missing."""
+    folders = _folders(root)
+    lower = {name.lower(): path for name, path in folders.items()}
+    if "train" not in lower or not _folders(lower["train"]):
+        return root, None  # a class may be called "train" as well: it has images, not folders
+    found = (lower[name] for name in _TEST_NAMES if name in lower)
+    return lower["train"], next(found, None)
+
+
+def _list_classes(root: Path) -> dict[str, list[Path]]:
+    return {name: list(_walk(path)) for name, path in _folders(root).items()}
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the image files of a folder and of those inside it, in natural order."""
+    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    for entry in sorted(entries, key=lambda e: (natural_key(e.name), e.name)):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path))
+        elif _IMAGE_NAME.fullmatch(entry.name) and _is_image_file(entry):
+            yield Path(entry.path)
+
+
+def _is_image_file(entry: os.DirEntry[str]) -> bool:
+    """Tell regular files (and links to them), and broken links, which count as unreadable."""
+    return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+
+
+def _choose(
+    found: dict[str, list[Path]], subset: Sequence[int], root: Path
+) -> dict[str, list[Path]]:
+    names = list(found)
+    if max(subset) >= len(names):
+        raise DataError(
+            f"class index {max(subset)} is not among the {len(names)} classes in {root}"
+        )
+    return {names[i]: found[names[i]] for i in subset}
+
+
+def _list_test(
+    root: Path, classes: tuple[str, ...], subset: Sequence[int] | None
+) -> dict[str, list[Path]]:
+    found = _list_classes(root)
+    if not any(found.values()):
+        raise DataError(f"no class folders with images in {root}; {_LAYOUT}")
+    if subset is not None:
+        return {name: found.get(name, []) for name in classes}
+    extra = [name for name in found if name not in classes]
+    if extra:
+        raise DataError(
+            f"class {extra[0]!r} in {root} is missing from the training part, which has "
+            f"{', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
+        )
+    return found
+
+
+def _encoded(root: Path, classes: tuple[str, ...], files: dict[str, list[Path]]) -> Encoded:
+    counts = [len(files.get(name, [])) for name in classes]
+    items = (
+        (str(path.relative_to(root)), path) for name in classes for path in files.get(name, [])
+    )
+    return Encoded(items, np.repeat(np.arange(len(classes), dtype=np.int64), counts))

@@ -1,0 +1,151 @@
+"""Class means of per-image statistics: the computation in which distilling spends its time.
+
+Images go through the network in chunks that stay in cache, each chunk's statistics are reduced at
+once to weighted sums per class in float32, so that memory grows neither with the real batch nor
+with the number of classes. Chunks are cut by class index alone, never by what else a process holds,
+so that a process which owns some of the classes computes the same bits as one that owns all.
+
+A network with BatchNorm couples the images of a batch; its batch goes through in one chunk.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from distilset.losses.means import squared_distance
+from distilset.losses.statistics import Statistic
+from distilset.models import couples_images
+
+Precision = Literal["fp32", "bf16"]
+Means = tuple[Float[Tensor, "classes _"], ...]
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How to compute; every field decides bits and is written into the run.
+
+    ``chunk`` is the largest number of images in one forward pass of a network without BatchNorm.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    chunk: int = 32
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One forward pass: rows of the batch, the classes they belong to, and each row's weight."""
+
+    rows: slice
+    classes: slice
+    weights: Float[Tensor, "classes rows"]
+
+    @cached_property
+    def class_of_row(self) -> Int64[Tensor, " rows"]:
+        """The class index of every row."""
+        return self.weights.argmax(dim=0) + self.classes.start
+
+
+def cut(counts: Sequence[int], chunk: int | None) -> list[Piece]:
+    """Cut a batch, sorted by class with ``counts`` images each, into pieces.
+
+    Small classes share a piece, as many as fit by the largest count; a class larger than ``chunk``
+    is cut into pieces of nearly equal size. None means one piece. The weights of a class add up to
+    1 over its pieces.
+    """
+    starts = [0]
+    for count in counts:
+        starts.append(starts[-1] + count)
+    together = len(counts) if chunk is None else max(1, chunk // max(counts))
+    pieces = []
+    for first in range(0, len(counts), together):
+        last = min(first + together, len(counts))
+        begin, end = starts[first], starts[last]
+        number = 1 if chunk is None else -(-(end - begin) // chunk)
+        size = -(-(end - begin) // number)
+        for row in range(begin, end, size):
+            rows = slice(row, min(row + size, end))
+            pieces.append(Piece(rows, slice(first, last), _weights(starts, first, last, rows)))
+    return pieces
+
+
+def _weights(starts: Sequence[int], first: int, last: int, rows: slice) -> Tensor:
+    weights = torch.zeros(last - first, rows.stop - rows.start)
+    for c in range(first, last):
+        begin, end = max(starts[c], rows.start), min(starts[c + 1], rows.stop)
+        if begin < end:
+            weights[c - first, begin - rows.start : end - rows.start] = 1 / (
+                starts[c + 1] - starts[c]
+            )
+    return weights
+
+
+class Engine:
+    """Per-image statistics of one network module, computed as the settings say.
+
+    The module is drawn anew in place for every target; the engine holds no state of a step.
+    """
+
+    def __init__(
+        self, network: nn.Module, statistics: Sequence[Statistic], settings: EngineSettings
+    ) -> None:
+        self.network = network.to(settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.requires_grad_(False).train()
+        self.statistics = tuple(statistics)
+        self.settings = settings
+        self.coupled = couples_images(network)
+
+    def cut(self, counts: Sequence[int]) -> list[Piece]:
+        """Cut a batch as this network allows."""
+        return cut(counts, None if self.coupled else self.settings.chunk)
+
+    def groups(self, ipc: int, classes: int) -> list[Piece]:
+        """Cut the synthetic images into groups of whole classes: each is one part of the loss."""
+        chunk = classes * ipc if self.coupled else max(ipc, self.settings.chunk)
+        return cut([ipc] * classes, chunk)
+
+    def per_image(self, images: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n _"], ...]:
+        """Return every statistic of every image, float32."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        reduced = self.settings.precision == "bf16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
+            features = self.network.features(images)  # type: ignore[operator]
+        return tuple(statistic(features) for statistic in self.statistics)
+
+    def means(self, images: Float[Tensor, "n c h w"], piece: Piece) -> Means:
+        """Return the weighted sums of one piece, one row for each of its classes."""
+        weights = piece.weights.to(images.device)
+        return tuple(weights @ values for values in self.per_image(images))
+
+    @torch.no_grad()
+    def class_means(
+        self, pieces: Sequence[Piece], classes: int, fetch: Callable[[Piece], Tensor]
+    ) -> Means:
+        """Return the class means of a batch that ``fetch`` delivers a piece at a time."""
+        totals: list[Tensor] | None = None
+        for piece in pieces:
+            means = self.means(fetch(piece), piece)
+            if totals is None:
+                totals = [mean.new_zeros(classes, mean.shape[1]) for mean in means]
+            for total, mean in zip(totals, means, strict=True):
+                total[piece.classes] += mean
+        assert totals is not None, "a batch has at least one piece"
+        return tuple(totals)
+
+    def parts(
+        self, pieces: Sequence[Piece], target: Means, fetch: Callable[[Piece], Tensor]
+    ) -> Iterator[Float[Tensor, ""]]:
+        """Yield the loss group by group: their sum is the whole, and each may go backward at once."""
+        for piece in pieces:
+            means = self.means(fetch(piece), piece)
+            yield torch.stack(
+                [
+                    statistic.weight * squared_distance(mean, goal[piece.classes])
+                    for statistic, mean, goal in zip(self.statistics, means, target, strict=True)
+                ]
+            ).sum()

@@ -1,0 +1,44 @@
+"""A picture of a distilled set: one row for each class."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from distilset.files import write_atomically
+
+MOST_IMAGES, MOST_CLASSES, TARGET_WIDTH = 10, 20, 640
+
+
+def to_bytes(pixels: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    """Clamp pixels to [0, 1] and round them to 8 bits."""
+    return pixels.clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
+def save_grid(
+    path: Path, pixels: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], classes: int
+) -> None:
+    """Draw up to 10 images of each of the first 20 classes; small images are enlarged, unsmoothed."""
+    from PIL import Image
+
+    rows = [
+        to_bytes(pixels[labels == c][:MOST_IMAGES]) for c in range(min(classes, MOST_CLASSES))
+    ]
+    columns = max(len(row) for row in rows)
+    channels, height, width = pixels.shape[1:]
+    gap = max(1, height // 16)
+    canvas = torch.full(
+        (channels, gap + len(rows) * (height + gap), gap + columns * (width + gap)), 255
+    ).to(torch.uint8)
+    for r, row in enumerate(rows):
+        for c, image in enumerate(row):
+            top, left = gap + r * (height + gap), gap + c * (width + gap)
+            canvas[:, top : top + height, left : left + width] = image
+    array = (canvas[0] if channels in (1, 2) else canvas[:3].permute(1, 2, 0)).numpy()
+    picture = Image.fromarray(array)
+    factor = max(1, TARGET_WIDTH // picture.width)
+    picture = picture.resize(
+        (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
+    )
+    write_atomically(path, lambda partial: picture.save(partial, format="PNG"))

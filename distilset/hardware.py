@@ -1,0 +1,66 @@
+"""What the machine has, and the choices that follow from it: by rule, never by timing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+from distilset.errors import ConfigError
+
+
+def resolve_device(name: str) -> str:
+    """Return a device that works: ``auto`` is a GPU where there is one.
+
+    Raises:
+        ConfigError: if the device does not exist here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r} cannot be used ({reason}); try auto or cpu") from None
+    return name
+
+
+def resolve_precision(name: str, device: str) -> tuple[str, str]:
+    """Return ``bf16`` or ``fp32``, and the reason why.
+
+    ``auto`` takes bfloat16 where the hardware multiplies it faster than float32.
+    """
+    if name != "auto":
+        return name, "as asked"
+    if torch.device(device).type == "cuda":
+        return ("bf16", "this GPU multiplies bfloat16") if torch.cuda.is_bf16_supported() else (
+            "fp32",
+            "this GPU has no bfloat16",
+        )
+    flags = _cpu_flags()
+    for flag, text in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512")):
+        if flag in flags:
+            return "bf16", f"this CPU multiplies bfloat16 ({text})"
+    return "fp32", "this CPU has no bfloat16 arithmetic"
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            line = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return frozenset()
+    return frozenset(line.split())
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Let PyTorch use ``number`` threads inside the block; None changes nothing."""
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

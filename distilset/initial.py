@@ -1,0 +1,54 @@
+"""Initial synthetic images: real ones that a selector picks, noise, or another run's."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distilset.data.normalise import Transform
+from distilset.errors import ConfigError, unknown_name
+from distilset.rng import Rng
+from distilset.selectors import SELECTORS
+from distilset.store import DistilledSet
+from distilset.types import ImageSet
+
+
+def check_init(init: str, train: ImageSet, ipc: int) -> None:
+    """Refuse an unknown name, and more images per class than the data have to pick from."""
+    if init in SELECTORS:
+        smallest = min(range(len(train.classes)), key=train.counts.__getitem__)
+        if ipc > train.counts[smallest]:
+            raise ConfigError(
+                f"ipc {ipc} is more than class {train.classes[smallest]!r} has images "
+                f"({train.counts[smallest]}); take a smaller ipc, or init noise"
+            )
+    elif init != "noise" and not Path(init).exists():
+        raise unknown_name("init", init, [*SELECTORS, "noise", "the folder of a run"])
+
+
+def initial_images(
+    init: str, train: ImageSet, transform: Transform, ipc: int, rng: Rng
+) -> Float[Tensor, "n c h w"]:
+    """Make the images that a run starts from, in normalised space, class by class.
+
+    Noise is standard normal in normalised space. Real images are not augmented.
+    """
+    check_init(init, train, ipc)
+    if init in SELECTORS:
+        return transform.apply(train.images[SELECTORS[init](train, ipc, rng.child("init"))])
+    shape = (len(train.classes) * ipc, *train.spec.shape)
+    if init == "noise":
+        return torch.randn(shape, generator=rng.torch("init"))
+    return transform.apply(_from_run(init, train, shape))
+
+
+def _from_run(run: str, train: ImageSet, shape: tuple[int, ...]) -> Tensor:
+    other = DistilledSet.load(run)
+    if other.classes != train.classes:
+        raise ConfigError(f"the run {run} has other classes than the data; init needs the same")
+    if other.pixels.shape != shape:
+        raise ConfigError(
+            f"the run {run} has images {tuple(other.pixels.shape)}; init needs {tuple(shape)}"
+        )
+    return other.pixels[torch.argsort(other.labels, stable=True)]

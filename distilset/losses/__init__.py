@@ -1,0 +1,1 @@
+"""Pure functions of tensors: attention vectors, statistics of images, distances of means."""

@@ -1,0 +1,34 @@
+"""Methods by name; ``package.module:Class`` names anybody else's."""
+
+from collections.abc import Mapping
+from importlib import import_module
+
+from distilset.errors import ConfigError, unknown_name
+from distilset.methods.atom import ATOM
+from distilset.methods.base import Method
+from distilset.methods.datadam import DataDAM
+from distilset.methods.dm import DM
+
+__all__ = ["METHODS", "Method", "get_method"]
+
+METHODS: Mapping[str, type[Method]] = {"atom": ATOM, "datadam": DataDAM, "dm": DM}
+
+
+def get_method(name: str) -> type[Method]:
+    """Return the class of a method.
+
+    ``package.module:Class`` is imported: only the command line and Python may name code this way.
+    """
+    if ":" not in name:
+        if name not in METHODS:
+            raise unknown_name("method", name, [*METHODS, "package.module:Class"])
+        return METHODS[name]
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"method {name!r} cannot be imported: {error}") from None
+    missing = [a for a in ("Config", "defaults", "episode") if not hasattr(found, a)]
+    if missing:
+        raise ConfigError(f"method {name!r} lacks {', '.join(missing)}; see docs/adding-a-method.md")
+    return found

@@ -1,0 +1,38 @@
+"""The family of DM, DataDAM and ATOM: match class means of per-image statistics."""
+
+from collections.abc import Iterator, Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from distilset.engine import Engine, Piece
+from distilset.losses.statistics import Statistic, usable
+from distilset.methods.base import Update
+from distilset.targets import Target, fresh
+from distilset.task import Task
+
+
+class MeanMatching:
+    """One update per random network: descend on the squared distance of class means.
+
+    A method of the family says which statistics it matches and with which weights.
+    """
+
+    def __init__(self, task: Task, statistics: Sequence[Statistic]) -> None:
+        kept, empty = usable(statistics, task.map_shapes())
+        self.task = task
+        self.engine = Engine(task.network, kept, task.settings)
+        self.groups = self.engine.groups(task.ipc, task.classes)
+        self.notes = [f"{statistic} is left out: it has one entry" for statistic in empty]
+
+    def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
+        """Yield the one update of this step's target."""
+        yield self.loss(images, fresh(self.task, self.engine, step))
+
+    def loss(self, images: Float[Tensor, "n c h w"], target: Target) -> Update:
+        """Yield the loss against a target, a group of classes at a time."""
+
+        def fetch(piece: Piece) -> Float[Tensor, "n c h w"]:
+            return self.task.augmented(images[piece.rows], target.augmentation, piece)
+
+        return self.engine.parts(self.groups, target.means, fetch)

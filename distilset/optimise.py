@@ -1,0 +1,58 @@
+"""The only loop over synthetic images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distilset.methods import Method
+
+
+@dataclass
+class State:
+    """What a run is after ``step`` episodes; all that is needed to go on exactly.
+
+    ``images`` live in normalised space, where the learning rate is meant, class by class;
+    ``momentum`` is None before the first update.
+    """
+
+    images: Float[Tensor, "n c h w"]
+    momentum: Float[Tensor, "n c h w"] | None = None
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Record:
+    """One episode: its number (from 1) and its loss, left on the device until somebody reads it."""
+
+    step: int
+    loss: Float[Tensor, ""]
+
+
+def descend(
+    state: State, method: Method, *, steps: int, image_lr: float, momentum: float
+) -> Iterator[Record]:
+    """Descend with SGD until ``steps`` episodes are done, updating ``state`` after each.
+
+    The learning rate is per pixel of normalised space and is not divided by anything: the losses
+    are sums over classes, as published. Between two records the state is complete, so a caller may
+    save it, or stop, there.
+    """
+    images = state.images.detach().requires_grad_(True)
+    optimizer = torch.optim.SGD([images], lr=image_lr, momentum=momentum)
+    if state.momentum is not None:
+        optimizer.state[images]["momentum_buffer"] = state.momentum
+    while state.step < steps:
+        loss = images.new_zeros(())
+        for update in method.episode(images, state.step):
+            optimizer.zero_grad()
+            for part in update:
+                part.backward()
+                loss += part.detach()
+            optimizer.step()
+        state.images = images.detach()
+        state.momentum = optimizer.state[images].get("momentum_buffer")
+        state.step += 1
+        yield Record(state.step, loss)

@@ -1,0 +1,182 @@
+"""From settings and data to a run that is ready to start, and what is told before it does."""
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import distilset
+from distilset.config import RunConfig
+from distilset.data.normalise import Transform, fit_transform
+from distilset.engine import EngineSettings
+from distilset.errors import ConfigError
+from distilset.hardware import resolve_device, resolve_precision
+from distilset.initial import check_init
+from distilset.methods import Method, get_method
+from distilset.models import build_network, couples_images
+from distilset.models.convnet import default_depth
+from distilset.optimise import State, descend
+from distilset.rng import Rng
+from distilset.task import Task
+from distilset.types import ImageSet
+
+CHECKPOINT_SECONDS = 60
+PROBE_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is ready to start: concrete settings, the task, the method.
+
+    ``reasons`` says why a setting that was left open was chosen.
+    """
+
+    config: RunConfig
+    task: Task
+    method: Method
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The content of ``run.toml``: all settings, and in ``[made]`` what made the run."""
+        return {**self.config.tables(), "made": made(self.task.train)}
+
+    def start(self, images: Tensor, momentum: Tensor | None = None, step: int = 0) -> State:
+        """Put a state on the run's device."""
+        device = self.task.settings.device
+        buffer = None if momentum is None else momentum.to(device)
+        return State(images.to(device), buffer, step)
+
+
+def made(train: ImageSet) -> dict[str, Any]:
+    """Return the provenance that decides bytes beside the settings."""
+    return {"fingerprint": train.info.fingerprint or train.digest, **versions()}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    return {
+        "distilset": distilset.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def make_plan(config: RunConfig, train: ImageSet) -> Plan:
+    """Resolve every open setting against the data and the machine, and build task and method.
+
+    Raises:
+        ConfigError: if the settings do not fit the data, the machine, or each other.
+    """
+    check_train(train)
+    check_init(config.distill.init, train, config.distill.ipc)
+    config, reasons = resolve(config, train)
+    transform = fit_transform(train, zca=config.data.zca)
+    task = make_task(config, train, transform)
+    return Plan(config, task, get_method(config.method_name)(config.method, task), reasons)
+
+
+def check_train(train: ImageSet) -> None:
+    """Refuse anything but a training part with images in every class."""
+    if train.role != "train":
+        raise ConfigError(f"only a train split may be distilled; got the {train.role} split")
+    empty = [
+        name for name, count in zip(train.classes, train.counts, strict=True) if count == 0
+    ]
+    if empty:
+        raise ConfigError(f"class {empty[0]!r} has no training images; every class needs one")
+
+
+def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, str]]:
+    """Replace every open setting by a concrete one; return the reasons for the choices."""
+    device = resolve_device(config.engine.device)
+    precision, reason = resolve_precision(config.engine.precision, device)
+    engine = replace(
+        config.engine,
+        device=device,
+        precision=precision,
+        threads=config.engine.threads or torch.get_num_threads(),
+    )
+    lr = config.distill.image_lr or (1.0 if config.distill.ipc <= 50 else 10.0)
+    network = config.network
+    if network.name == "convnet" and network.depth is None:
+        network = replace(network, depth=default_depth(train.spec))
+    augmentation, reasons = config.augmentation, {"precision": reason}
+    if not train.info.mirror and "flip" in augmentation.operations:
+        augmentation = augmentation.without_flip()
+        reasons["augmentation"] = "no flip: mirrored images of this data change their class"
+    resolved = replace(
+        config,
+        engine=engine,
+        network=network,
+        augmentation=augmentation,
+        distill=replace(config.distill, image_lr=lr),
+    )
+    return resolved, reasons
+
+
+def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
+    """Build what the method works with."""
+    engine = config.engine
+    return Task(
+        train=train,
+        transform=transform.to(engine.device),
+        augmentation=config.augmentation,
+        network=build_network(config.network, train.spec, len(train.classes)),
+        rng=Rng(config.distill.seed),
+        ipc=config.distill.ipc,
+        batch_real=config.distill.batch_real,
+        settings=EngineSettings(engine.device, engine.precision, engine.chunk),  # type: ignore[arg-type]
+    )
+
+
+def probe(plan: Plan, images: Tensor) -> float:
+    """Return the seconds of one episode, measured on a copy; the run itself is not touched."""
+    state = plan.start(images.clone())
+    distill = plan.config.distill
+    records = descend(
+        state,
+        plan.method,
+        steps=PROBE_STEPS,
+        image_lr=distill.image_lr or 1.0,
+        momentum=distill.momentum,
+    )
+    float(next(records).loss)
+    start = time.perf_counter()
+    float(next(records).loss)
+    return time.perf_counter() - start
+
+
+def with_checkpoints(plan: Plan, seconds_per_step: float) -> Plan:
+    """Fix the steps between checkpoints, at about a minute's worth, unless they are given."""
+    if plan.config.engine.checkpoint_every is not None:
+        return plan
+    every = max(1, round(CHECKPOINT_SECONDS / max(seconds_per_step, 1e-6)))
+    engine = replace(plan.config.engine, checkpoint_every=every)
+    return replace(plan, config=replace(plan.config, engine=engine))
+
+
+def estimated_bytes(task: Task) -> int:
+    """Estimate the memory of a run: data, synthetic images, the largest forward and backward pass.
+
+    An activation is counted as kept three times (convolution, norm, activation) for the backward
+    pass and twice for the forward pass alone.
+    """
+    pixels = int(np.prod(task.train.spec.shape))
+    width = 2 if task.settings.precision == "bf16" else 4
+    per_image = width * sum(int(np.prod(shape)) for shape in task.map_shapes())
+    coupled = couples_images(task.network)
+    synthetic = task.classes * task.ipc
+    real = task.classes * task.batch_real if coupled else task.settings.chunk
+    group = synthetic if coupled else min(synthetic, max(task.ipc, task.settings.chunk))
+    return (
+        task.train.images.numel()
+        + 3 * 4 * synthetic * pixels
+        + max(2 * real * per_image, 3 * group * per_image)
+    )

@@ -1,0 +1,245 @@
+"""Runs in folders: start, go on, finish. What is on disk is whole at every moment."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distilset.checkpoint import load_checkpoint, save_checkpoint
+from distilset.config import Tables, differences, to_toml
+from distilset.errors import ConfigError, DataError
+from distilset.files import write_text
+from distilset.hardware import threads
+from distilset.initial import initial_images
+from distilset.optimise import Record, State, descend
+from distilset.plan import Plan, versions
+from distilset.store import (
+    CARD,
+    METRICS,
+    SETTINGS,
+    Card,
+    DistilledSet,
+    claim,
+    read_settings,
+    write_results,
+    zca_digest,
+)
+
+FLUSH_EVERY = 10
+MAY_CHANGE = ("distill.steps", "engine.checkpoint_every")
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its state is saved at ``step`` and can be resumed."""
+
+    def __init__(self, step: int, steps: int) -> None:
+        super().__init__(f"stopped after step {step} of {steps}")
+        self.step = step
+
+
+@dataclass
+class Progress:
+    """Where a run stands: the state, the seconds spent on it in all sessions, what was noticed."""
+
+    state: State
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def begin(plan: Plan) -> Progress:
+    """Make the state before the first step."""
+    config = plan.config.distill
+    task = plan.task
+    images = initial_images(config.init, task.train, task.transform.to("cpu"), task.ipc, task.rng)
+    return Progress(plan.start(images))
+
+
+def earlier_settings(run: Path, stated: Tables) -> dict[str, dict[str, Any]] | None:
+    """Return the settings of the run to be resumed, with ``stated`` changes that are allowed.
+
+    None means that there is nothing to resume: no folder, an empty one, or one without settings.
+
+    Raises:
+        ConfigError: listing the stated settings that differ from the run's.
+    """
+    if run.exists() and not run.is_dir():
+        raise DataError(f"{run} is a file; a run needs a folder")
+    old = read_settings(run) if run.is_dir() else {}
+    if not old:
+        return None
+    found = differences(old, stated, ignore=MAY_CHANGE)
+    if found:
+        raise ConfigError(
+            f"the run at {run} has other settings ({'; '.join(found)}); "
+            "leave them out to resume it, or start a new run in another folder"
+        )
+    settings = {section: dict(values) for section, values in old.items()}
+    for name in MAY_CHANGE:
+        section, _, key = name.partition(".")
+        if key in stated.get(section, {}):
+            settings[section][key] = stated[section][key]
+    if settings["distill"]["steps"] < old["distill"]["steps"] and (run / CARD).exists():
+        raise ConfigError(
+            f"the run at {run} has {old['distill']['steps']} steps already; "
+            f"--steps can only lengthen it; got {settings['distill']['steps']}"
+        )
+    return settings
+
+
+def check_provenance(run: Path, plan: Plan) -> None:
+    """Refuse to resume on other data; return quietly when the data are the run's."""
+    recorded = read_settings(run).get("made", {}).get("fingerprint")
+    now = plan.settings["made"]["fingerprint"]
+    if recorded != now:
+        raise DataError(
+            f"the run at {run} was made from other data (fingerprint {recorded}); "
+            f"these have {now}"
+        )
+
+
+def resume(run: Path, plan: Plan) -> Progress:
+    """Load the newest good checkpoint, or begin where there is none.
+
+    Raises:
+        DataError: if the data are not the run's, or every checkpoint is damaged.
+    """
+    check_provenance(run, plan)
+    found = load_checkpoint(run)
+    if found is None:
+        return begin(plan)
+    state, seconds, notes = found
+    expected = (plan.task.classes * plan.task.ipc, *plan.task.train.spec.shape)
+    if tuple(state.images.shape) != expected:
+        raise DataError(
+            f"the checkpoint in {run} has images {tuple(state.images.shape)}; "
+            f"the settings say {expected}"
+        )
+    state = plan.start(state.images, state.momentum, state.step)
+    return Progress(state, seconds, tuple(notes))
+
+
+def carry_out(
+    plan: Plan, run: Path | None, progress: Progress, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Record]:
+    """Descend to the last step, writing metrics and checkpoints into ``run`` if there is one.
+
+    ``stop`` is asked after each step.
+
+    Raises:
+        Interrupted: after the state was saved, if ``stop`` said so before the last step.
+    """
+    steps, every = plan.config.distill.steps, plan.config.engine.checkpoint_every or 1
+    metrics = None if run is None else Metrics(run / METRICS, progress.state.step)
+    base, started = progress.seconds, time.perf_counter()
+    with threads(plan.config.engine.threads):
+        for record in _descend(plan, progress.state):
+            progress.seconds = base + time.perf_counter() - started
+            if metrics is not None:
+                metrics.add(record, progress.seconds)
+            due = record.step % every == 0 or record.step == steps
+            halted = record.step < steps and stop()
+            if run is not None and metrics is not None and (due or halted):
+                metrics.flush()
+                save_checkpoint(run, progress.state, progress.seconds)
+            yield record
+            if halted:
+                raise Interrupted(record.step, steps)
+
+
+def _descend(plan: Plan, state: State) -> Iterator[Record]:
+    distill = plan.config.distill
+    return descend(
+        state,
+        plan.method,
+        steps=distill.steps,
+        image_lr=distill.image_lr or 1.0,
+        momentum=distill.momentum,
+    )
+
+
+def open_run(run: Path, plan: Plan, *, overwrite: bool, resuming: bool) -> None:
+    """Claim the folder of a new run, or keep an earlier one's, and write the settings first."""
+    if not resuming:
+        claim(run, overwrite=overwrite)
+    run.mkdir(parents=True, exist_ok=True)
+    write_text(run / SETTINGS, to_toml(plan.settings))
+
+
+def finish(plan: Plan, progress: Progress) -> DistilledSet:
+    """Turn the last state into a distilled set: pixels are made only here."""
+    config, task = plan.config, plan.task
+    transform = task.transform.to("cpu")
+    pixels = transform.invert(progress.state.images.cpu())
+    if not torch.isfinite(pixels).all():
+        raise DataError(
+            "the images became infinite or not a number; take a smaller distill.image_lr"
+        )
+    labels = torch.arange(task.classes).repeat_interleave(task.ipc)
+    info = task.train.info
+    info = replace(info, fingerprint=info.fingerprint or task.train.digest)
+    card = Card(
+        kind="distilled",
+        dataset=info,
+        classes=task.train.classes,
+        method=config.method_name,
+        ipc=task.ipc,
+        seed=config.distill.seed,
+        steps=progress.state.step,
+        network=config.network.name,
+        norm=config.network.norm,
+        zca=zca_digest(transform.zca),
+        image=task.train.spec.shape,
+        device=config.engine.device,
+        precision=config.engine.precision,
+        seconds=round(progress.seconds, 3),
+        notes=(*plan.method.notes, *progress.notes),
+        versions=versions(),
+    )
+    return DistilledSet(pixels, labels, card, transform, plan.settings)
+
+
+def finished_steps(run: Path) -> int | None:
+    """Return the steps of the finished run in a folder; None if there is no finished run."""
+    if not (run / CARD).is_file():
+        return None
+    return DistilledSet.load(run).card.steps
+
+
+class Metrics:
+    """``metrics.jsonl``: a line for each step; losses are fetched from the device in batches."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        self.waiting: list[tuple[Record, float]] = []
+        kept = [line for line in self._lines() if line.get("step", 0) <= step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self.path.is_file():
+            return
+        for text in self.path.read_text("utf-8", errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue  # the line that a kill cut off
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                yield line
+
+    def add(self, record: Record, seconds: float) -> None:
+        """Take one step's record; write when ten are there."""
+        self.waiting.append((record, seconds))
+        if len(self.waiting) >= FLUSH_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        with self.path.open("a", encoding="utf-8") as file:
+            for record, seconds in self.waiting:
+                line = {"step": record.step, "loss": float(record.loss), "seconds": round(seconds, 4)}
+                file.write(json.dumps(line) + "\n")
+        self.waiting.clear()
+

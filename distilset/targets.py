@@ -1,0 +1,44 @@
+"""Targets: what the real images look like through one random network and one augmentation draw.
+
+Distilling by mean matching is descending against a stream of them.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distilset.augment import Draw
+from distilset.engine import Engine, Means, Piece
+from distilset.task import Task
+
+
+@dataclass(frozen=True)
+class Target:
+    """Class means of every statistic of the real images, and the draws they were made with.
+
+    ``step`` keys the network's weights; ``augmentation`` has one draw per class, to be applied to
+    the synthetic images of that class too.
+    """
+
+    step: int
+    augmentation: Draw
+    means: Means
+
+
+def fresh(task: Task, engine: Engine, step: int) -> Target:
+    """Make the target of one step: a new network and new real images, as in the papers.
+
+    The task's network is left with the target's weights.
+    """
+    task.draw_network(step)
+    draw = task.draw_augmentation(step)
+    batch = task.draw_real(step)
+    rows = torch.cat(batch)
+
+    def fetch(piece: Piece) -> Float[Tensor, "n c h w"]:
+        return task.augmented(task.real(rows[piece.rows]), draw, piece)
+
+    pieces = engine.cut([len(part) for part in batch])
+    return Target(step, draw, engine.class_means(pieces, task.classes, fetch))

@@ -1,0 +1,78 @@
+"""What a method is given to work with: real images, a network to draw, keyed randomness."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+
+from distilset.augment import AugmentConfig, Draw, augment, draw_per_class
+from distilset.data.normalise import Transform
+from distilset.engine import EngineSettings, Piece
+from distilset.models import initialise
+from distilset.rng import Rng
+from distilset.types import ImageSet
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a method sees: real images, the network to draw from, and keyed randomness.
+
+    The same ``step`` always gives the same network, real images and augmentation. Synthetic images
+    are handed in separately: ``[classes * ipc, C, H, W]`` in normalised space, class by class.
+    """
+
+    train: ImageSet
+    transform: Transform
+    augmentation: AugmentConfig
+    network: nn.Module
+    rng: Rng
+    ipc: int
+    batch_real: int
+    settings: EngineSettings
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self.train.classes)
+
+    def map_shapes(self) -> list[tuple[int, int, int]]:
+        """Return ``(C, H, W)`` of each activation map of the network, shallow to deep."""
+        device = next(self.network.parameters()).device
+        with torch.no_grad():
+            images = torch.zeros(2, *self.train.spec.shape, device=device)
+            maps = self.network.features(images).maps  # type: ignore[operator]
+        return [tuple(m.shape[1:]) for m in maps]
+
+    def draw_network(self, step: int) -> nn.Module:
+        """Draw fresh weights, in place."""
+        initialise(self.network, self.rng, "network", step)
+        return self.network
+
+    def draw_real(self, step: int) -> list[Int64[Tensor, " n"]]:
+        """Draw row indices of real images, uniformly without replacement inside each class.
+
+        Returns a list with one index tensor per class; a class smaller than the batch gives all
+        of its images.
+        """
+        return [
+            torch.from_numpy(self.rng.sample("batch", step, c, count, self.batch_real)) + first
+            for c, (first, count) in enumerate(
+                zip(self.train.offsets[:-1], self.train.counts, strict=True)
+            )
+        ]
+
+    def draw_augmentation(self, step: int) -> Draw:
+        """Draw one operation and its parameters for each class."""
+        return draw_per_class(self.augmentation, self.rng, step, range(self.classes))
+
+    def real(self, rows: Tensor) -> Float[Tensor, "n c h w"]:
+        """Fetch real images by row index, in normalised space, on the device."""
+        images: UInt8[Tensor, "n c h w"] = self.train.images[rows]
+        return self.transform.apply(images.to(self.settings.device))
+
+    def augmented(
+        self, images: Float[Tensor, "n c h w"], draw: Draw, piece: Piece
+    ) -> Float[Tensor, "n c h w"]:
+        """Apply each class's draw to its images in a piece."""
+        return augment(images, draw.rows(piece.class_of_row), self.augmentation)
