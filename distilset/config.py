@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass as validated
 from distilset.augment import AugmentConfig
 from distilset.errors import ConfigError, unknown_name
 from distilset.methods import get_method
-from distilset.models import NetworkConfig
+from distilset.models import NetworkConfig, network_table
 
 STRICT = ConfigDict(strict=True, extra="forbid")
 Tables = Mapping[str, Mapping[str, Any]]
@@ -59,13 +59,15 @@ class DistillConfig:
 class EngineConfig:
     """With what it is computed; ``auto`` values are resolved once and written into the run.
 
-    ``threads`` None is as many as PyTorch takes; ``checkpoint_every`` None is about a minute's
+    ``chunk``, the images in one forward pass, is by default what fits the processor's cache (32 of
+    32x32 pixels). ``threads`` None is as many as PyTorch takes; ``checkpoint_every`` None is about a minute's
     worth of steps.
     """
 
     device: str = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    chunk: Annotated[int, Field(ge=1)] = 32
+    compile: Literal["auto", "on", "off"] = "auto"
+    chunk: Annotated[int, Field(ge=1)] | None = None
     threads: Annotated[int, Field(ge=1)] | None = None
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
 
@@ -173,6 +175,45 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
     return tables
 
 
+FLAGS: Mapping[str, str] = {
+    "resolution": "data.resolution",
+    "like": "data.like",
+    "val": "data.val",
+    "split_seed": "data.split_seed",
+    "zca": "data.zca",
+    "method": "method.name",
+    "ipc": "distill.ipc",
+    "steps": "distill.steps",
+    "init": "distill.init",
+    "batch_real": "distill.batch_real",
+    "image_lr": "distill.image_lr",
+    "seed": "distill.seed",
+    "norm": "network.norm",
+    "device": "engine.device",
+    "precision": "engine.precision",
+    "compile": "engine.compile",
+    "threads": "engine.threads",
+    "checkpoint_every": "engine.checkpoint_every",
+}
+"""Short names of settings: the command line's flags and Python's keyword arguments."""
+
+
+def from_flags(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Turn short names into tables; those that are None were not given and state nothing."""
+    tables: dict[str, dict[str, Any]] = {}
+    for flag, value in flags.items():
+        if value is None:
+            continue
+        if flag == "network":
+            tables.setdefault("network", {}).update(network_table(value))
+        elif flag in FLAGS:
+            section, _, key = FLAGS[flag].partition(".")
+            tables.setdefault(section, {})[key] = value
+        else:
+            raise unknown_name("option", flag, [*FLAGS, "network"])
+    return tables
+
+
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -184,6 +225,12 @@ def preset_names() -> list[str]:
     """Return the names of the presets inside the package."""
     folder = resources.files("distilset") / "presets"
     return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name[-5:] == ".toml")
+
+
+def preset_title(name: str) -> str:
+    """Return the one-line description of a preset inside the package."""
+    text = (resources.files("distilset") / "presets" / f"{name}.toml").read_text("utf-8")
+    return str(tomllib.loads(text).get("title", ""))
 
 
 def load_preset(name: str) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from distilset.compilation import Compiled
 from distilset.losses.means import squared_distance
 from distilset.losses.statistics import Statistic
 from distilset.models import couples_images
@@ -35,15 +36,21 @@ class EngineSettings:
     device: str = "cpu"
     precision: Precision = "fp32"
     chunk: int = 32
+    compile: bool = False
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One forward pass: rows of the batch, the classes they belong to, and each row's weight."""
+    """One forward pass: rows of the batch, the classes they belong to, and each row's weight.
+
+    ``size`` is the largest number of rows of a piece of the same batch: a compiled network sees
+    batches of this one size, filled up with images of weight 0.
+    """
 
     rows: slice
     classes: slice
     weights: Float[Tensor, "classes rows"]
+    size: int
 
     @cached_property
     def class_of_row(self) -> Int64[Tensor, " rows"]:
@@ -62,16 +69,21 @@ def cut(counts: Sequence[int], chunk: int | None) -> list[Piece]:
     for count in counts:
         starts.append(starts[-1] + count)
     together = len(counts) if chunk is None else max(1, chunk // max(counts))
-    pieces = []
+    spans = []
     for first in range(0, len(counts), together):
         last = min(first + together, len(counts))
         begin, end = starts[first], starts[last]
         number = 1 if chunk is None else -(-(end - begin) // chunk)
         size = -(-(end - begin) // number)
-        for row in range(begin, end, size):
-            rows = slice(row, min(row + size, end))
-            pieces.append(Piece(rows, slice(first, last), _weights(starts, first, last, rows)))
-    return pieces
+        spans += [
+            (slice(row, min(row + size, end)), slice(first, last))
+            for row in range(begin, end, size)
+        ]
+    largest = max(rows.stop - rows.start for rows, _ in spans)
+    return [
+        Piece(rows, classes, _weights(starts, classes.start, classes.stop, rows), largest)
+        for rows, classes in spans
+    ]
 
 
 def _weights(starts: Sequence[int], first: int, last: int, rows: slice) -> Tensor:
@@ -99,6 +111,7 @@ class Engine:
         self.statistics = tuple(statistics)
         self.settings = settings
         self.coupled = couples_images(network)
+        self.forward = Compiled(self._per_image, wanted=settings.compile)
 
     def cut(self, counts: Sequence[int]) -> list[Piece]:
         """Cut a batch as this network allows."""
@@ -109,18 +122,31 @@ class Engine:
         chunk = classes * ipc if self.coupled else max(ipc, self.settings.chunk)
         return cut([ipc] * classes, chunk)
 
-    def per_image(self, images: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n _"], ...]:
-        """Return every statistic of every image, float32."""
+    def _per_image(self, images: Tensor) -> tuple[Tensor, ...]:
         images = images.contiguous(memory_format=torch.channels_last)
         reduced = self.settings.precision == "bf16"
         with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
             features = self.network.features(images)  # type: ignore[operator]
         return tuple(statistic(features) for statistic in self.statistics)
 
+    def per_image(
+        self, images: Float[Tensor, "n c h w"], size: int = 0
+    ) -> tuple[Float[Tensor, "n _"], ...]:
+        """Return every statistic of every image, float32.
+
+        A compiled network is given at least ``size`` images: blank ones are added, and their
+        statistics dropped. Where images are coupled, none may be added.
+        """
+        n = len(images)
+        if self.settings.compile and n < size and not self.coupled:
+            blank = images.new_zeros(size - n, *images.shape[1:])
+            return tuple(values[:n] for values in self.forward(torch.cat([images, blank])))
+        return self.forward(images)
+
     def means(self, images: Float[Tensor, "n c h w"], piece: Piece) -> Means:
         """Return the weighted sums of one piece, one row for each of its classes."""
         weights = piece.weights.to(images.device)
-        return tuple(weights @ values for values in self.per_image(images))
+        return tuple(weights @ values for values in self.per_image(images, piece.size))
 
     @torch.no_grad()
     def class_means(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import distilset
+from distilset.compilation import resolve_compile
 from distilset.config import RunConfig
 from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
@@ -23,10 +24,11 @@ from distilset.models.convnet import default_depth
 from distilset.optimise import State, descend
 from distilset.rng import Rng
 from distilset.task import Task
-from distilset.types import ImageSet
+from distilset.types import ImageSet, ImageSpec, Splits
 
 CHECKPOINT_SECONDS = 60
 PROBE_STEPS = 2
+CHUNK_PIXELS = 32 * 32 * 32
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Plan:
     def settings(self) -> dict[str, dict[str, Any]]:
         """The content of ``run.toml``: all settings, and in ``[made]`` what made the run."""
         return {**self.config.tables(), "made": made(self.task.train)}
+
+    @property
+    def bytes(self) -> int:
+        """The estimated peak of memory."""
+        return estimated_bytes(self.task)
 
     def start(self, images: Tensor, momentum: Tensor | None = None, step: int = 0) -> State:
         """Put a state on the run's device."""
@@ -97,17 +104,20 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
     """Replace every open setting by a concrete one; return the reasons for the choices."""
     device = resolve_device(config.engine.device)
     precision, reason = resolve_precision(config.engine.precision, device)
+    compiled, why = resolve_compile(config.engine.compile, config.distill.steps, device)
     engine = replace(
         config.engine,
         device=device,
         precision=precision,
+        compile="on" if compiled else "off",
         threads=config.engine.threads or torch.get_num_threads(),
+        chunk=config.engine.chunk or default_chunk(train.spec),
     )
     lr = config.distill.image_lr or (1.0 if config.distill.ipc <= 50 else 10.0)
     network = config.network
     if network.name == "convnet" and network.depth is None:
         network = replace(network, depth=default_depth(train.spec))
-    augmentation, reasons = config.augmentation, {"precision": reason}
+    augmentation, reasons = config.augmentation, {"precision": reason, "compile": why}
     if not train.info.mirror and "flip" in augmentation.operations:
         augmentation = augmentation.without_flip()
         reasons["augmentation"] = "no flip: mirrored images of this data change their class"
@@ -121,6 +131,14 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
     return resolved, reasons
 
 
+def default_chunk(spec: ImageSpec) -> int:
+    """Return how many images of a size go through a network at once: 32 of 32x32 pixels.
+
+    Fewer leave the cores idle, more fall out of their caches.
+    """
+    return max(1, min(CHUNK_PIXELS // (spec.height * spec.width), 512))
+
+
 def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
     """Build what the method works with."""
     engine = config.engine
@@ -132,7 +150,12 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
         rng=Rng(config.distill.seed),
         ipc=config.distill.ipc,
         batch_real=config.distill.batch_real,
-        settings=EngineSettings(engine.device, engine.precision, engine.chunk),  # type: ignore[arg-type]
+        settings=EngineSettings(
+            device=engine.device,
+            precision="bf16" if engine.precision == "bf16" else "fp32",
+            chunk=engine.chunk or 1,
+            compile=engine.compile == "on",
+        ),
     )
 
 
@@ -180,3 +203,29 @@ def estimated_bytes(task: Task) -> int:
         + 3 * 4 * synthetic * pixels
         + max(2 * real * per_image, 3 * group * per_image)
     )
+
+
+def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
+    """Return what is told before a run starts, as name and text."""
+    config, task, info = plan.config, plan.task, splits.info
+    distill, engine = config.distill, config.engine
+    test = "no test part" if splits.test is None else f"{len(splits.test)} test"
+    carved = f", carved by split seed {info.split_seed}" if info.test_part == "carved" else ""
+    val = "" if splits.val is None else f", {len(splits.val)} validation"
+    whitened = "normalised, whitened (ZCA)" if config.data.zca else "normalised"
+    operations = ", ".join(config.augmentation.operations) or "none"
+    reason = plan.reasons.get("augmentation")
+    return [
+        ("data", f"{info.name}: {len(task.train)} train{val}, {test}{carved}"),
+        ("images", f"{task.train.spec}, {task.classes} classes, {whitened}"),
+        ("method", config.method_name),
+        ("network", str(config.network)),
+        ("synthetic", f"{task.classes * task.ipc} images, {task.ipc} per class, from {distill.init}"),
+        ("real batch", f"{task.batch_real} per class and step"),
+        ("steps", f"{distill.steps}, image lr {distill.image_lr:g}, momentum {distill.momentum:g}"),
+        ("augmentation", operations + (f" ({reason})" if reason else "")),
+        ("device", f"{engine.device}, {engine.threads} threads"),
+        ("precision", f"{engine.precision}: {plan.reasons['precision']}"),
+        ("compiled", f"{engine.compile}: {plan.reasons['compile']}"),
+        ("seed", str(distill.seed)),
+    ]

@@ -10,27 +10,21 @@ from typing import Any
 import torch
 
 from distilset.checkpoint import load_checkpoint, save_checkpoint
-from distilset.config import Tables, differences, to_toml
-from distilset.errors import ConfigError, DataError
+from distilset.errors import DataError
 from distilset.files import write_text
 from distilset.hardware import threads
 from distilset.initial import initial_images
 from distilset.optimise import Record, State, descend
 from distilset.plan import Plan, versions
 from distilset.store import (
-    CARD,
     METRICS,
-    SETTINGS,
     Card,
     DistilledSet,
-    claim,
     read_settings,
-    write_results,
     zca_digest,
 )
 
 FLUSH_EVERY = 10
-MAY_CHANGE = ("distill.steps", "engine.checkpoint_every")
 
 
 class Interrupted(Exception):
@@ -56,38 +50,6 @@ def begin(plan: Plan) -> Progress:
     task = plan.task
     images = initial_images(config.init, task.train, task.transform.to("cpu"), task.ipc, task.rng)
     return Progress(plan.start(images))
-
-
-def earlier_settings(run: Path, stated: Tables) -> dict[str, dict[str, Any]] | None:
-    """Return the settings of the run to be resumed, with ``stated`` changes that are allowed.
-
-    None means that there is nothing to resume: no folder, an empty one, or one without settings.
-
-    Raises:
-        ConfigError: listing the stated settings that differ from the run's.
-    """
-    if run.exists() and not run.is_dir():
-        raise DataError(f"{run} is a file; a run needs a folder")
-    old = read_settings(run) if run.is_dir() else {}
-    if not old:
-        return None
-    found = differences(old, stated, ignore=MAY_CHANGE)
-    if found:
-        raise ConfigError(
-            f"the run at {run} has other settings ({'; '.join(found)}); "
-            "leave them out to resume it, or start a new run in another folder"
-        )
-    settings = {section: dict(values) for section, values in old.items()}
-    for name in MAY_CHANGE:
-        section, _, key = name.partition(".")
-        if key in stated.get(section, {}):
-            settings[section][key] = stated[section][key]
-    if settings["distill"]["steps"] < old["distill"]["steps"] and (run / CARD).exists():
-        raise ConfigError(
-            f"the run at {run} has {old['distill']['steps']} steps already; "
-            f"--steps can only lengthen it; got {settings['distill']['steps']}"
-        )
-    return settings
 
 
 def check_provenance(run: Path, plan: Plan) -> None:
@@ -161,14 +123,6 @@ def _descend(plan: Plan, state: State) -> Iterator[Record]:
     )
 
 
-def open_run(run: Path, plan: Plan, *, overwrite: bool, resuming: bool) -> None:
-    """Claim the folder of a new run, or keep an earlier one's, and write the settings first."""
-    if not resuming:
-        claim(run, overwrite=overwrite)
-    run.mkdir(parents=True, exist_ok=True)
-    write_text(run / SETTINGS, to_toml(plan.settings))
-
-
 def finish(plan: Plan, progress: Progress) -> DistilledSet:
     """Turn the last state into a distilled set: pixels are made only here."""
     config, task = plan.config, plan.task
@@ -200,13 +154,6 @@ def finish(plan: Plan, progress: Progress) -> DistilledSet:
         versions=versions(),
     )
     return DistilledSet(pixels, labels, card, transform, plan.settings)
-
-
-def finished_steps(run: Path) -> int | None:
-    """Return the steps of the finished run in a folder; None if there is no finished run."""
-    if not (run / CARD).is_file():
-        return None
-    return DistilledSet.load(run).card.steps
 
 
 class Metrics:
@@ -242,4 +189,3 @@ class Metrics:
                 line = {"step": record.step, "loss": float(record.loss), "seconds": round(seconds, 4)}
                 file.write(json.dumps(line) + "\n")
         self.waiting.clear()
-

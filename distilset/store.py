@@ -136,22 +136,34 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         return cls(tensors["images"], tensors["labels"], card, transform, read_settings(run))
 
 
-def claim(run: Path, *, overwrite: bool) -> None:
-    """Make a folder for a new run; with ``overwrite``, remove the files of an earlier one in it.
+def refuse_used(run: Path, *, overwrite: bool, half_made: bool = False) -> None:
+    """Raise a DataError if a folder holds something that may not be replaced.
 
-    Files that no run writes are left alone.
+    ``half_made`` allows what a run left that never finished, as ``--resume`` does.
     """
     if run.exists() and not run.is_dir():
         raise DataError(f"{run} is a file; a run needs a folder")
-    if run.is_dir() and any(run.iterdir()):
-        if not overwrite:
-            raise DataError(
-                f"{run} is not empty; choose another folder, go on with --resume, "
-                "or replace it with --overwrite"
-            )
-        for path in [p for p in run.iterdir() if _is_ours(p.name)]:
-            path.unlink()
+    if overwrite or not run.is_dir():
+        return
+    names = [p.name for p in run.iterdir() if not p.name.endswith(".partial")]
+    if half_made and CARD not in names and all(map(_is_ours, names)):
+        return
+    if names:
+        raise DataError(
+            f"{run} is not empty; choose another folder, go on with --resume, "
+            "or replace the run in it with --overwrite"
+        )
+
+
+def claim(run: Path, *, overwrite: bool, half_made: bool = False) -> None:
+    """Make a folder for a new run and remove the files of an earlier one, if that is allowed.
+
+    Files that no run writes are left alone.
+    """
+    refuse_used(run, overwrite=overwrite, half_made=half_made)
     run.mkdir(parents=True, exist_ok=True)
+    for path in [p for p in run.iterdir() if _is_ours(p.name)]:
+        path.unlink()
 
 
 def _is_ours(name: str) -> bool:

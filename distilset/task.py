@@ -1,6 +1,7 @@
 """What a method is given to work with: real images, a network to draw, keyed randomness."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -12,6 +13,9 @@ from distilset.engine import EngineSettings, Piece
 from distilset.models import initialise
 from distilset.rng import Rng
 from distilset.types import ImageSet
+
+MOST_WHITENED = 4 << 30
+"""Bytes of whitened real images that are kept; above, they are whitened whenever they are drawn."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,20 @@ class Task:
         """Draw one operation and its parameters for each class."""
         return draw_per_class(self.augmentation, self.rng, step, range(self.classes))
 
+    @cached_property
+    def _whitened(self) -> Float[Tensor, "n c h w"] | None:
+        """All real images whitened, once: a product with the ZCA matrix costs more than a step."""
+        size = 4 * self.train.images.numel()
+        if self.transform.zca is None or size > MOST_WHITENED:
+            return None
+        device = self.settings.device
+        parts = [self.transform.apply(part.to(device)) for part in self.train.images.split(1024)]
+        return torch.cat(parts)
+
     def real(self, rows: Tensor) -> Float[Tensor, "n c h w"]:
         """Fetch real images by row index, in normalised space, on the device."""
+        if self._whitened is not None:
+            return self._whitened[rows.to(self._whitened.device)]
         images: UInt8[Tensor, "n c h w"] = self.train.images[rows]
         return self.transform.apply(images.to(self.settings.device))
 

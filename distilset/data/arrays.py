@@ -184,7 +184,11 @@ def _class_names(dataset: Any) -> list[str] | None:
 
 
 def _read_items(
-    dataset: Any, count: int, size: Size | None, progress: Progress | None, range_: tuple[int, int]
+    dataset: Any,
+    count: int,
+    size: Size | None,
+    progress: Progress | None,
+    before_and_total: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
     labels: list[int | str] = []
     canvas: np.ndarray | None = None
@@ -205,7 +209,7 @@ def _read_items(
         canvas[i] = pixels
         labels.append(_item_label(item[1], i))
         if progress is not None and ((i + 1) % 256 == 0 or i + 1 == count):
-            progress(range_[0] + i + 1, range_[1])
+            progress(before_and_total[0] + i + 1, before_and_total[1])
     assert canvas is not None
     if pictures and all((canvas[:, :1] == canvas[:, c : c + 1]).all() for c in (1, 2)):
         canvas = np.ascontiguousarray(canvas[:, :1])

@@ -11,6 +11,5 @@ def read_digits() -> Raw:
 
     values, labels = load_digits(return_X_y=True)
     pixels = np.rint(np.asarray(values).reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
-    return Raw(
-        Part(pixels, np.asarray(labels, dtype=np.int64)), None, tuple(str(digit) for digit in range(10))
-    )
+    part = Part(pixels, np.asarray(labels, dtype=np.int64))
+    return Raw(part, None, tuple(str(digit) for digit in range(10)))

@@ -18,7 +18,7 @@ from distilset.errors import DataError
 LOCAL_COPIES = "DISTILSET_DATA"
 """Environment variable: a folder with local copies, one folder for each known name."""
 
-_PATIENCE = 8.0  # seconds; with what follows, the one try stays below 10
+_PATIENCE = 7.0  # seconds; with what follows, the one try stays below 10
 _TEST_NAMES = ("test", "validation", "valid", "val")
 
 

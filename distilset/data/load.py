@@ -60,10 +60,11 @@ def load_data(
         source=where,
         mean=(),
         std=(),
-        mirror=known.mirror if known else name != "digits" or where != "scikit-learn",
+        mirror=known.mirror if known else where != "scikit-learn",  # a mirrored digit is another
         resolution=resolution,
         split_seed=split_seed,
         val_fraction=val,
+        like=like,
     )
     return assemble(raw, info, known)
 

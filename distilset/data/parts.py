@@ -33,7 +33,7 @@ class Raw:
     skipped: tuple[str, ...] = ()
 
 
-def square(resolution: int | None) -> Size | None:
+def square(resolution: object) -> Size | None:
     """Turn a resolution into a size.
 
     Raises:

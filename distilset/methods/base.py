@@ -32,9 +32,10 @@ class Method(Protocol):
 
     Config: ClassVar[type]
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
-    notes: Sequence[str]
-
     def __init__(self, config: Any, task: Task) -> None: ...
+
+    @property
+    def notes(self) -> Sequence[str]: ...
 
     def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
         """Yield the image updates made with one network; each is an iterable of loss parts.

@@ -23,7 +23,14 @@ class MeanMatching:
         self.task = task
         self.engine = Engine(task.network, kept, task.settings)
         self.groups = self.engine.groups(task.ipc, task.classes)
-        self.notes = [f"{statistic} is left out: it has one entry" for statistic in empty]
+        self.left_out = [f"{statistic} is left out: it has one entry" for statistic in empty]
+
+    @property
+    def notes(self) -> list[str]:
+        """Say which statistics are left out, and whether a compilation failed."""
+        failure = self.engine.forward.failure
+        failed = [] if failure is None else [f"compilation failed, running eagerly: {failure}"]
+        return self.left_out + failed
 
     def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
         """Yield the one update of this step's target."""

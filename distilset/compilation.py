@@ -1,0 +1,79 @@
+"""Compiling with torch.compile where it pays and works; else eager, with the reason."""
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+COMPILE_FROM_STEPS = 100
+"""Shorter runs stay eager: a compilation takes as long as some dozens of eager steps."""
+
+
+def resolve_compile(wanted: str, steps: int, device: str) -> tuple[bool, str]:
+    """Decide by what was asked, the number of steps and the hardware, never by timing.
+
+    Returns the decision and its reason. ``auto`` compiles long runs where a compiler is found.
+    """
+    if wanted != "auto":
+        return wanted == "on", "as asked"
+    if steps < COMPILE_FROM_STEPS:
+        return False, f"fewer than {COMPILE_FROM_STEPS} steps do not repay it"
+    if torch.device(device).type == "cpu" and not has_cpp_compiler():
+        return False, "no C++ compiler found (install g++ or clang++ for faster steps)"
+    failure = _trial(device)
+    if failure is not None:
+        return False, f"the compiler does not work here: {failure}"
+    return True, "the run is long enough to repay it"
+
+
+@cache
+def _trial(device: str) -> str | None:
+    """Compile one small function; return None, or why that failed."""
+    compiled = Compiled(lambda x: x.relu() + 1, wanted=True)
+    compiled(torch.zeros(8, device=device))
+    return compiled.failure
+
+
+def has_cpp_compiler() -> bool:
+    """Tell whether there is a C++ compiler: ``$CXX``, or one of the usual names."""
+    names = [os.environ.get("CXX", ""), "g++", "clang++", "c++"]
+    return any(shutil.which(name) for name in names if name)
+
+
+class Compiled:
+    """A function, compiled when it is first called; eager from the first compile error on.
+
+    ``failure`` is None, or the reason why the function runs eagerly after all.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, wanted: bool) -> None:
+        self.eager = function
+        self.failure: str | None = None
+        self.wanted = wanted
+        self._compiled: Callable[..., Any] | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        if not self.wanted or self.failure is not None:
+            return self.eager(*args)
+        if self._compiled is None:
+            self._compiled = torch.compile(self.eager, dynamic=False)
+        try:
+            return self._compiled(*args)
+        except Exception as error:
+            if not _is_compile_error(error):
+                raise
+            self.failure = f"{first_line(error)}"
+            return self.eager(*args)
+
+
+def _is_compile_error(error: Exception) -> bool:
+    """Errors of the compiler's own packages; what the function itself raises goes through."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

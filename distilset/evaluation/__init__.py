@@ -1,0 +1,25 @@
+"""Training fresh networks on a small set and scoring them on held-out images."""
+
+from distilset.evaluation.baselines import BASELINES, score_baseline
+from distilset.evaluation.protocols import PROTOCOLS, WHOLE, Protocol, get_protocol
+from distilset.evaluation.runner import Trainers, TrialResult, score_images
+from distilset.evaluation.score import Score
+from distilset.evaluation.step import TrainSettings
+from distilset.evaluation.trainer import Trainer, accuracy, train
+
+__all__ = [
+    "BASELINES",
+    "PROTOCOLS",
+    "WHOLE",
+    "Protocol",
+    "Score",
+    "TrainSettings",
+    "Trainer",
+    "Trainers",
+    "TrialResult",
+    "accuracy",
+    "get_protocol",
+    "score_baseline",
+    "score_images",
+    "train",
+]

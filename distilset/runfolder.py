@@ -1,0 +1,81 @@
+"""Who may write into a folder: a new run, the same run going on, and nobody else."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distilset.config import RunConfig, Tables, build, differences, to_toml
+from distilset.errors import ConfigError, DataError
+from distilset.files import write_text
+from distilset.store import CARD, SETTINGS, DistilledSet, claim, read_settings, refuse_used
+
+MAY_CHANGE = ("distill.steps", "engine.checkpoint_every")
+
+
+@dataclass
+class RunFolder:
+    """The folder of a run, and what the user allowed: to go on, or to replace what is there.
+
+    ``earlier`` holds the settings of a run that is there and is to be resumed.
+    """
+
+    path: Path
+    resume: bool = False
+    overwrite: bool = False
+    earlier: dict[str, dict[str, Any]] | None = None
+
+    def settle(self, stated: Tables) -> RunConfig:
+        """Return the settings of the run that is resumed, or of a new one.
+
+        A missing, empty or half-made folder is nothing to resume, and no error.
+
+        Raises:
+            ConfigError: listing the stated settings that differ from the run's.
+            DataError: if the folder is in use and may not be written to.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise DataError(f"{self.path} is a file; a run needs a folder")
+        old = read_settings(self.path) if self.resume and self.path.is_dir() else {}
+        if not old:
+            refuse_used(self.path, overwrite=self.overwrite, half_made=self.resume)
+            return build(stated)
+        if "distill" not in old:
+            raise DataError(f"{self.path} holds a selection; only a distillation can be resumed")
+        self.earlier = self._lengthened(old, stated)
+        return build({key: table for key, table in self.earlier.items() if key != "made"})
+
+    def _lengthened(self, old: Tables, stated: Tables) -> dict[str, dict[str, Any]]:
+        found = differences(old, stated, ignore=MAY_CHANGE)
+        if found:
+            raise ConfigError(
+                f"the run at {self.path} has other settings ({'; '.join(found)}); "
+                "leave them out to resume it, or start a new run in another folder"
+            )
+        settings = {section: dict(values) for section, values in old.items()}
+        for name in MAY_CHANGE:
+            section, _, key = name.partition(".")
+            if key in stated.get(section, {}):
+                settings[section][key] = stated[section][key]
+        return settings
+
+    def finished(self, steps: int) -> DistilledSet | None:
+        """Return the run's result if it is resumed and has its steps already.
+
+        Raises:
+            ConfigError: if it has more than are asked for: a run can only be lengthened.
+        """
+        if self.earlier is None or not (self.path / CARD).is_file():
+            return None
+        distilled = DistilledSet.load(self.path)
+        if distilled.card.steps > steps:
+            raise ConfigError(
+                f"the run at {self.path} has {distilled.card.steps} steps already and can only be "
+                f"lengthened; got --steps {steps}"
+            )
+        return distilled if distilled.card.steps == steps else None
+
+    def open(self, settings: Tables) -> None:
+        """Take the folder and write the settings, before anything else is written."""
+        if self.earlier is None:
+            claim(self.path, overwrite=self.overwrite, half_made=self.resume)
+        write_text(self.path / SETTINGS, to_toml(settings))

@@ -1,0 +1,59 @@
+"""One distillation from settings to a finished set: what Python's call and the command line share."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from distilset.config import RunConfig
+from distilset.hardware import threads
+from distilset.optimise import Record
+from distilset.plan import Plan, make_plan, probe, with_checkpoints
+from distilset.runfolder import RunFolder
+from distilset.runs import Progress, begin, carry_out, finish, resume
+from distilset.store import DistilledSet, write_results
+from distilset.types import ImageSet
+
+
+@dataclass
+class Session:
+    """A run that may start: its plan, where it stands, and the measured seconds of a step."""
+
+    plan: Plan
+    progress: Progress
+    seconds_per_step: float
+    folder: RunFolder | None
+
+    @property
+    def steps_left(self) -> int:
+        """The steps still to do."""
+        return max(0, self.plan.config.distill.steps - self.progress.state.step)
+
+    def records(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
+        """Do the steps; raises `Interrupted` after saving, if ``stop`` says so."""
+        if self.folder is not None:
+            self.folder.open(self.plan.settings)
+        run = None if self.folder is None else self.folder.path
+        yield from carry_out(self.plan, run, self.progress, stop)
+
+    def finish(self) -> DistilledSet:
+        """Make the distilled set, and write it if there is a folder."""
+        distilled = finish(self.plan, self.progress)
+        if self.folder is not None:
+            write_results(self.folder.path, distilled)
+        return distilled
+
+
+def open_session(config: RunConfig, train: ImageSet, folder: RunFolder | None = None) -> Session:
+    """Check everything that can be checked before the first step, and measure a step.
+
+    Nothing is written.
+
+    Raises:
+        ConfigError: settings that do not fit the data or the machine.
+        DataError: a run to be resumed that was made from other data, or is damaged.
+    """
+    plan = make_plan(config, train)
+    with threads(plan.config.engine.threads):
+        resuming = folder is not None and folder.earlier is not None
+        progress = resume(folder.path, plan) if folder and resuming else begin(plan)
+        seconds = probe(plan, progress.state.images)
+    return Session(with_checkpoints(plan, seconds), progress, seconds, folder)

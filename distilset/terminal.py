@@ -1,0 +1,130 @@
+"""What the command line shows: plans, progress and tables. Builds them; `cli` prints them."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+PLAIN_INTERVAL = 5.0
+"""Seconds between two lines of progress where standard error is no terminal."""
+
+
+def stderr() -> Console:
+    """Return a console on standard error; long lines are wrapped only on a terminal."""
+    return Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
+
+
+def stdout() -> Console:
+    """Return a console on standard output; tables are not squeezed where it is no terminal."""
+    wide = None if sys.stdout.isatty() else 200
+    return Console(width=wide, highlight=False)
+
+
+def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """Build a table of strings; numbers are aligned right."""
+    table = Table(title=title or None, title_justify="left")
+    rows = [[str(cell) for cell in row] for row in rows]
+    for i, column in enumerate(columns):
+        numeric = bool(rows) and all(_is_number(row[i]) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _is_number(text: str) -> bool:
+    return text.split(" ")[0].replace(".", "", 1).replace(",", "").isdigit()
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as ``1:02:03``, ``2:03`` or ``0.42 s``."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes as MB or GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+class Bar:
+    """Progress of one long piece of work: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console, title: str, total: int, done: int = 0) -> None:
+        self.console, self.title, self.total, self.first = console, title, total, done
+        self.started = self.told = time.monotonic()
+        self.bar = _rich_bar(console) if console.is_terminal else None
+        if self.bar is not None:
+            self.task = self.bar.add_task(title, total=total, completed=done, note="")
+            self.bar.start()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Say how much is done; ``note`` is shown beside it."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, total=self.total, note=note)
+            return
+        now = time.monotonic()
+        if now - self.told >= PLAIN_INTERVAL or (done == self.total and done > self.first):
+            self.told = now
+            rate = (done - self.first) / max(now - self.started, 1e-9)
+            left = f", {duration((self.total - done) / rate)} left" if 0 < rate else ""
+            note = f", {note}" if note else ""
+            self.console.print(f"{self.title}: {done}/{self.total}{note}{left}", markup=False)
+
+    def close(self) -> None:
+        """Stop drawing."""
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def _rich_bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+        console=console,
+    )
+
+
+@contextmanager
+def bar(console: Console, title: str, total: int, done: int = 0) -> Iterator[Bar]:
+    """Show progress inside the block."""
+    shown = Bar(console, title, total, done)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+def counter(console: Console, title: str) -> Any:
+    """Return a ``progress(done, total)`` function that shows a bar from its first call on."""
+    shown: list[Bar] = []
+
+    def progress(done: int, total: int) -> None:
+        if not shown:
+            shown.append(Bar(console, title, total))
+        shown[0].update(done)
+        if done >= total:
+            shown[0].close()
+
+    return progress
