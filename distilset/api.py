@@ -8,9 +8,17 @@ from typing import Any
 
 import torch
 
+from distilset.compilation import has_cpp_compiler
 from distilset.config import Tables, build, from_flags, load_preset, merge
 from distilset.data.known import KNOWN
 from distilset.data.normalise import fit_transform
+from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run
+from distilset.evaluation.runner import Trainers
+from distilset.evaluation.score import Score
+from distilset.evaluation.step import TrainSettings
+from distilset.hardware import resolve_device, resolve_precision
+from distilset.hardware import threads as limit_threads
+from distilset.models import network_table
 from distilset.optimise import Record
 from distilset.plan import check_train, versions
 from distilset.rng import Rng
@@ -18,7 +26,7 @@ from distilset.selectors import get_selector
 from distilset.runfolder import RunFolder
 from distilset.session import open_session
 from distilset.store import Card, DistilledSet, zca_digest
-from distilset.types import DatasetInfo, ImageSet
+from distilset.types import DatasetInfo, ImageSet, Splits
 
 
 def distill(
@@ -102,6 +110,64 @@ def select(
     labels = torch.arange(len(train.classes)).repeat_interleave(ipc)
     settings = {"data": data_table(train.info), "selection": {"selector": selector, "ipc": ipc}}
     return DistilledSet(train.images[chosen].float() / 255, labels, card, transform, settings)
+
+
+def evaluate(
+    distilled: DistilledSet,
+    test: ImageSet,
+    *,
+    network: str | None = None,
+    norm: str | None = None,
+    protocol: str = "dm",
+    epochs: int | None = None,
+    trials: int = 5,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Score:
+    """Train fresh networks on a distilled set, score each once on ``test``, and return the row.
+
+    Args:
+        distilled: a `DistilledSet`, from `distill`, `select` or a run folder.
+        test: the test or validation part of the same data.
+        network: a network's name, with options if wanted (``convnet:width=64``); None is the one
+            it was distilled with.
+        norm: none, batch, layer, instance or group; None is the set's own.
+        protocol: ``dm``, ``datadam`` or ``quick``.
+        epochs: another number of epochs than the protocol's.
+        trials: how many networks.
+        seed: decides weights, shuffling and augmentation.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        precision: ``auto``, ``bf16`` or ``fp32``.
+        threads: CPU threads; None is as many as PyTorch takes.
+
+    Raises:
+        ConfigError: an unknown name; a training part as ``test``.
+        DataError: a ``test`` that does not fit the set.
+    """
+    request = Request(
+        networks=() if network is None else (network_table(network),),
+        norm=norm,
+        protocols=(protocol,),
+        epochs=epochs,
+        trials=trials,
+        seed=seed,
+        settings=train_settings(device, precision),
+    )
+    check_fit("the distilled set", distilled, test)
+    chosen = request.networks_of(distilled)[0]
+    splits = Splits(test, test, test)
+    entry = Entry(f"{distilled.card.method} (in memory)", distilled, splits)
+    with limit_threads(threads):
+        return judge_run(entry, request, chosen, request.protocol(protocol), Trainers())[0]
+
+
+def train_settings(device: str = "auto", precision: str = "auto") -> TrainSettings:
+    """Resolve how networks are trained here."""
+    device = resolve_device(device)
+    chosen, _ = resolve_precision(precision, device)
+    return TrainSettings(device, "bf16" if chosen == "bf16" else "fp32", has_cpp_compiler())
 
 
 def data_table(info: DatasetInfo) -> dict[str, Any]:

@@ -171,13 +171,19 @@ def _run(session: Any, console: Any) -> None:
         with stopping() as stop, bar(console, "distilling", total, first) as shown:
             for record in session.records(stop):
                 if record.step % 10 == 0 or record.step in (total, first + 1):
-                    rate = per_step * (record.step - first) / max(session.progress.seconds - base, 1e-9)
+                    rate = (
+                        per_step
+                        * (record.step - first)
+                        / max(session.progress.seconds - base, 1e-9)
+                    )
                     shown.update(record.step, f"loss {float(record.loss):.4g}, {rate:.0f} images/s")
     except Interrupted as interruption:
         console.print(f"{interruption}; go on with the same command and --resume", markup=False)
         raise typer.Exit(130) from None
     session.finish()
-    stdout().print(f"{path}: {task.classes * task.ipc} images of {task.classes} classes", markup=False)
+    stdout().print(
+        f"{path}: {task.classes * task.ipc} images of {task.classes} classes", markup=False
+    )
 
 
 @contextmanager
@@ -265,6 +271,116 @@ def select(
     )
     chosen.save(out, overwrite=overwrite)
     stdout().print(f"{out}: {len(chosen)} images of {len(chosen.classes)} classes", markup=False)
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN ...")],
+    data: Annotated[
+        str | None, typer.Option(help="The data, if not where the run found them.")
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Network to train [the run's]. May be repeated.")
+    ] = None,
+    norm: Annotated[str | None, typer.Option(help="Norm of the networks [the run's].")] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="dm, datadam or quick [dm]. May be repeated.")
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="random, kcenter, herding or whole, beside the runs. May be repeated."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="test or val.")] = "test",
+    epochs: Annotated[int | None, typer.Option(help="Epochs [the protocol's].")] = None,
+    trials: Annotated[int, typer.Option(help="Networks for each row.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
+    threads: Threads = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Train fresh networks on runs and score them on real images."""
+    from distilset.api import train_settings
+    from distilset.evaluation import Request
+    from distilset.hardware import threads as limit_threads
+    from distilset.models import network_table
+    from distilset.store import DistilledSet
+    from distilset.terminal import stderr
+
+    check_choice("precision", precision, ("auto", "bf16", "fp32"))
+    request = Request(
+        networks=tuple(network_table(text) for text in network or ()),
+        norm=norm,
+        protocols=tuple(protocol or ("dm",)),
+        baselines=tuple(baseline or ()),
+        split=split,
+        epochs=epochs,
+        trials=trials,
+        seed=seed,
+        settings=train_settings(device, precision),
+    )
+    loaded = [(run, DistilledSet.load(run)) for run in runs]
+    for _, distilled in loaded:
+        request.networks_of(distilled)
+    with limit_threads(threads):
+        _evaluate(_entries(loaded, data, stderr()), request, json_)
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a value that is not among those allowed."""
+    from distilset.errors import unknown_name
+
+    if value not in allowed:
+        raise unknown_name(name, value, allowed)
+
+
+def _entries(loaded: Any, data: str | None, console: Any) -> Any:
+    """Pair every run with its data; data that several runs share are read once."""
+    from distilset.config import DataConfig
+    from distilset.evaluation import Entry
+
+    entries, read = [], {}
+    for run, distilled in loaded:
+        table = dict(distilled.settings.get("data", {}))
+        info = distilled.card.dataset
+        table.setdefault("source", info.source)
+        table = {k: table.get(k) for k in ("source", "resolution", "like", "val", "split_seed")}
+        table = {k: v for k, v in table.items() if v is not None}
+        if data is not None:
+            table["source"] = data
+        config = DataConfig(**table)
+        if config not in read:
+            read[config] = _load(config, console)
+        splits = read[config]
+        if splits.info.fingerprint != info.fingerprint:
+            console.print(
+                f"note: these are not the data that {run} was made from "
+                f"(fingerprint {splits.info.fingerprint}, the card has {info.fingerprint})",
+                markup=False,
+            )
+        entries.append(Entry(str(run), distilled, splits))
+    return entries
+
+
+def _evaluate(entries: Any, request: Any, as_json: bool) -> None:
+    import json
+
+    from distilset.evaluation import append_scores, matrix
+    from distilset.store import SCORES
+    from distilset.terminal import score_table, stderr, stdout, training_bar
+
+    console = stderr()
+    paths = {entry.name: Path(entry.name) for entry in entries}
+    scores = []
+    for score, results in matrix(entries, request, training_bar(console, request.trials)):
+        scores.append(score)
+        console.print(f"{score.run}: {score}", markup=False)
+        if score.run in paths and results:
+            append_scores(paths[score.run] / SCORES, score, results)
+    if as_json:
+        print(json.dumps({"rows": [score.as_row() for score in scores]}, indent=2))
+    else:
+        stdout().print(score_table(scores))
 
 
 @app.command("list")

@@ -170,7 +170,9 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
         path, equals, text = setting.partition("=")
         section, dot, key = path.strip().partition(".")
         if not (equals and dot and section and key):
-            raise ConfigError(f"--set takes section.key=value, e.g. method.power=1; got {setting!r}")
+            raise ConfigError(
+                f"--set takes section.key=value, e.g. method.power=1; got {setting!r}"
+            )
         tables.setdefault(section, {})[key] = _toml_value(text.strip())
     return tables
 

@@ -22,9 +22,7 @@ def save_grid(
     """Draw up to 10 images of each of the first 20 classes; small images are enlarged, unsmoothed."""
     from PIL import Image
 
-    rows = [
-        to_bytes(pixels[labels == c][:MOST_IMAGES]) for c in range(min(classes, MOST_CLASSES))
-    ]
+    rows = [to_bytes(pixels[labels == c][:MOST_IMAGES]) for c in range(min(classes, MOST_CLASSES))]
     columns = max(len(row) for row in rows)
     channels, height, width = pixels.shape[1:]
     gap = max(1, height // 16)

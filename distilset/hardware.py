@@ -25,18 +25,25 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def resolve_precision(name: str, device: str) -> tuple[str, str]:
+def resolve_precision(name: str, device: str, *, compiled: bool = True) -> tuple[str, str]:
     """Return ``bf16`` or ``fp32``, and the reason why.
 
-    ``auto`` takes bfloat16 where the hardware multiplies it faster than float32.
+    ``auto`` takes bfloat16 where the hardware multiplies it faster than float32; on a CPU only for
+    compiled code, because eager bfloat16 spends more on conversions than it gains.
     """
     if name != "auto":
         return name, "as asked"
     if torch.device(device).type == "cuda":
-        return ("bf16", "this GPU multiplies bfloat16") if torch.cuda.is_bf16_supported() else (
-            "fp32",
-            "this GPU has no bfloat16",
+        return (
+            ("bf16", "this GPU multiplies bfloat16")
+            if torch.cuda.is_bf16_supported()
+            else (
+                "fp32",
+                "this GPU has no bfloat16",
+            )
         )
+    if not compiled:
+        return "fp32", "eager bfloat16 is slower on a CPU"
     flags = _cpu_flags()
     for flag, text in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512")):
         if flag in flags:

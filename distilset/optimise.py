@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distilset.methods import Method
+from distilset.methods.base import Episodes
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Record:
 
 
 def descend(
-    state: State, method: Method, *, steps: int, image_lr: float, momentum: float
+    state: State, method: Episodes, *, steps: int, image_lr: float, momentum: float
 ) -> Iterator[Record]:
     """Descend with SGD until ``steps`` episodes are done, updating ``state`` after each.
 

@@ -93,9 +93,7 @@ def check_train(train: ImageSet) -> None:
     """Refuse anything but a training part with images in every class."""
     if train.role != "train":
         raise ConfigError(f"only a train split may be distilled; got the {train.role} split")
-    empty = [
-        name for name, count in zip(train.classes, train.counts, strict=True) if count == 0
-    ]
+    empty = [name for name, count in zip(train.classes, train.counts, strict=True) if count == 0]
     if empty:
         raise ConfigError(f"class {empty[0]!r} has no training images; every class needs one")
 
@@ -103,8 +101,8 @@ def check_train(train: ImageSet) -> None:
 def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, str]]:
     """Replace every open setting by a concrete one; return the reasons for the choices."""
     device = resolve_device(config.engine.device)
-    precision, reason = resolve_precision(config.engine.precision, device)
     compiled, why = resolve_compile(config.engine.compile, config.distill.steps, device)
+    precision, reason = resolve_precision(config.engine.precision, device, compiled=compiled)
     engine = replace(
         config.engine,
         device=device,
@@ -220,7 +218,10 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
         ("images", f"{task.train.spec}, {task.classes} classes, {whitened}"),
         ("method", config.method_name),
         ("network", str(config.network)),
-        ("synthetic", f"{task.classes * task.ipc} images, {task.ipc} per class, from {distill.init}"),
+        (
+            "synthetic",
+            f"{task.classes * task.ipc} images, {task.ipc} per class, from {distill.init}",
+        ),
         ("real batch", f"{task.batch_real} per class and step"),
         ("steps", f"{distill.steps}, image lr {distill.image_lr:g}, momentum {distill.momentum:g}"),
         ("augmentation", operations + (f" ({reason})" if reason else "")),

@@ -58,8 +58,7 @@ def check_provenance(run: Path, plan: Plan) -> None:
     now = plan.settings["made"]["fingerprint"]
     if recorded != now:
         raise DataError(
-            f"the run at {run} was made from other data (fingerprint {recorded}); "
-            f"these have {now}"
+            f"the run at {run} was made from other data (fingerprint {recorded}); these have {now}"
         )
 
 
@@ -186,6 +185,10 @@ class Metrics:
         """Write what is waiting."""
         with self.path.open("a", encoding="utf-8") as file:
             for record, seconds in self.waiting:
-                line = {"step": record.step, "loss": float(record.loss), "seconds": round(seconds, 4)}
+                line = {
+                    "step": record.step,
+                    "loss": float(record.loss),
+                    "seconds": round(seconds, 4),
+                }
                 file.write(json.dumps(line) + "\n")
         self.waiting.clear()

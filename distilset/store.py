@@ -32,7 +32,12 @@ from distilset.types import DatasetInfo, ImageSpec
 
 SCHEMA_VERSION = 1
 SETTINGS, IMAGES, CARD = "run.toml", "distilled.safetensors", "distilled.json"
-TRANSFORM, GRID, METRICS, SCORES = "transform.safetensors", "grid.png", "metrics.jsonl", "scores.csv"
+TRANSFORM, GRID, METRICS, SCORES = (
+    "transform.safetensors",
+    "grid.png",
+    "metrics.jsonl",
+    "scores.csv",
+)
 
 
 @validated(frozen=True, config=ConfigDict(extra="ignore"))
@@ -287,4 +292,6 @@ def _check_tensors(run: Path, card: Card, tensors: Mapping[str, Tensor]) -> None
     if not 0 <= int(labels.min()) <= int(labels.max()) < len(card.classes):
         raise DataError(f"{path} has labels outside 0..{len(card.classes) - 1}")
     if len(card.dataset.mean) != card.image[0] or not math.isfinite(float(images.sum())):
-        raise DataError(f"{path} has non-finite images, or channels that do not fit the card's mean")
+        raise DataError(
+            f"{path} has non-finite images, or channels that do not fit the card's mean"
+        )

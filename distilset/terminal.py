@@ -128,3 +128,44 @@ def counter(console: Console, title: str) -> Any:
             shown[0].close()
 
     return progress
+
+
+def training_bar(console: Console, trials: int) -> Any:
+    """Return what `matrix` calls when a row begins: it gives a bar over all updates of the row."""
+
+    def watch(title: str) -> Any:
+        shown: list[Bar] = []
+
+        def progress(trial: int, done: int, total: int) -> None:
+            if not shown:
+                shown.append(Bar(console, title, total * trials))
+            shown[0].total = max(total * trials, total * (trial + 1))
+            shown[0].update(trial * total + done, f"network {trial + 1} of {trials}")
+            if done >= total and trial + 1 >= trials:
+                shown[0].close()
+
+        return progress
+
+    return watch
+
+
+def score_table(scores: Sequence[Any]) -> Table:
+    """Build the table of results."""
+    columns = ("run", "method", "ipc", "network", "norm", "protocol", "epochs", "split")
+    rows = [
+        (
+            s.run,
+            s.method,
+            "all" if s.ipc is None else s.ipc,
+            s.network,
+            s.norm,
+            s.protocol,
+            s.epochs,
+            s.split,
+            s.trials,
+            f"{s.accuracy_mean:.2f} ± {s.accuracy_std:.2f}",
+            f"{s.seconds:.1f}",
+        )
+        for s in scores
+    ]
+    return plain_table("", (*columns, "networks", "accuracy %", "seconds"), rows)

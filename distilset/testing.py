@@ -75,7 +75,7 @@ def small_config(method: str, settings: Mapping[str, Any]) -> RunConfig:
 def _ready(config: RunConfig, train: ImageSet) -> tuple[Plan, Tensor]:
     plan = make_plan(config, train)
     task = plan.task
-    return plan, initial_images("random", train, task.transform, task.ipc, task.rng)
+    return plan, initial_images("noise", train, task.transform, task.ipc, task.rng)
 
 
 def first_loss(config: RunConfig, train: ImageSet) -> tuple[float, Tensor, Plan]:

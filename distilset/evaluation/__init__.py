@@ -1,6 +1,7 @@
 """Training fresh networks on a small set and scoring them on held-out images."""
 
 from distilset.evaluation.baselines import BASELINES, score_baseline
+from distilset.evaluation.matrix import Entry, Request, append_scores, matrix
 from distilset.evaluation.protocols import PROTOCOLS, WHOLE, Protocol, get_protocol
 from distilset.evaluation.runner import Trainers, TrialResult, score_images
 from distilset.evaluation.score import Score
@@ -11,14 +12,18 @@ __all__ = [
     "BASELINES",
     "PROTOCOLS",
     "WHOLE",
+    "Entry",
     "Protocol",
+    "Request",
     "Score",
     "TrainSettings",
     "Trainer",
     "Trainers",
     "TrialResult",
     "accuracy",
+    "append_scores",
     "get_protocol",
+    "matrix",
     "score_baseline",
     "score_images",
     "train",

@@ -108,7 +108,9 @@ class Judge:
         )
         accuracy = trainer.accuracy(self.test.images, self.test.labels, self.transform)
         how = "compiled" if trainer.step.compiled else f"eager ({trainer.step.note or reason})"
-        return TrialResult(100 * accuracy, perf_counter() - start, f"{settings.precision}, {how}")
+        return TrialResult(
+            100 * accuracy, perf_counter() - start, f"{trainer.step.settings.precision}, {how}"
+        )
 
 
 def score_images(

@@ -57,9 +57,14 @@ def settle(settings: TrainSettings, passes: int, spec: ImageSpec) -> tuple[Train
     (33 against 23 ms for a step on 10 images), so short work is done in float32 there.
     """
     if settings.compile and passes * spec.height * spec.width < COMPILE_FROM * 1024:
-        precision = settings.precision if settings.device.startswith("cuda") else "fp32"
-        return replace(settings, compile=False, precision=precision), "too short to compile"
+        return eager(settings), "too short to compile"
     return settings, "as set"
+
+
+def eager(settings: TrainSettings) -> TrainSettings:
+    """Return the settings that are best without compilation: float32 on a CPU."""
+    precision = "fp32" if torch.device(settings.device).type == "cpu" else settings.precision
+    return replace(settings, compile=False, precision=precision)
 
 
 def own_code(function: FunctionType) -> FunctionType:
@@ -110,7 +115,7 @@ class Step:
     @property
     def compiled(self) -> bool:
         """Whether code is (to be) compiled."""
-        return self.settings.compile and not self.note
+        return self.settings.compile
 
     def _compiled(self, function: FunctionType) -> Callable[..., Tensor]:
         if not self.compiled:
@@ -198,6 +203,7 @@ class Step:
         """Go on in eager mode; if the error was not the compiler's, it will come again there."""
         lines = str(error).strip().splitlines() or [type(error).__name__]
         self.note = f"not compiled: {type(error).__name__}: {lines[0][:200]}"
+        self.settings = eager(self.settings)
         self._loss, self._scores = self._make_loss(), self._make_scores()
 
 

@@ -102,7 +102,7 @@ class Trainer:
         """Choose the rows of one pass: on a GPU a whole batch."""
         whole, tail = divmod(n, protocol.batch)
         sizes = [protocol.batch] * min(whole, 8) + ([tail] if tail else [])
-        most = TRAIN_CHUNK if self.settings.device == "cpu" else protocol.batch
+        most = TRAIN_CHUNK if torch.device(self.settings.device).type == "cpu" else protocol.batch
         return chunk_size(sizes, most)
 
     @torch.no_grad()

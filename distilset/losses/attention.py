@@ -20,9 +20,7 @@ def _energy(maps: Tensor, power: float) -> Tensor:
     return maps.abs().pow(power)
 
 
-def spatial_attention(
-    maps: Float[Tensor, "n c h w"], power: float
-) -> Float[Tensor, "n positions"]:
+def spatial_attention(maps: Float[Tensor, "n c h w"], power: float) -> Float[Tensor, "n positions"]:
     """Unit spatial attention of each image: ``z = sum over channels of |f|^p``, then ``z / ||z||``.
 
     DataDAM, section 3.2. A map that is zero everywhere gives a zero vector.

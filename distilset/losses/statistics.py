@@ -28,7 +28,9 @@ class Statistic:
     power: float = 1.0
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "features" else f"{self.kind} attention of map {self.layer}"
+        return (
+            self.kind if self.kind == "features" else f"{self.kind} attention of map {self.layer}"
+        )
 
     def __call__(self, features: Features) -> Float[Tensor, "n d"]:
         """Compute the vectors of a batch, in float32."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 from distilset.errors import ConfigError, unknown_name
 from distilset.methods.atom import ATOM
@@ -11,11 +12,11 @@ from distilset.methods.dm import DM
 
 __all__ = ["METHODS", "Method", "get_method"]
 
-METHODS: Mapping[str, type[Method]] = {"atom": ATOM, "datadam": DataDAM, "dm": DM}
+METHODS: Mapping[str, type[Any]] = {"atom": ATOM, "datadam": DataDAM, "dm": DM}
 
 
-def get_method(name: str) -> type[Method]:
-    """Return the class of a method.
+def get_method(name: str) -> type[Any]:
+    """Return the class of a method (see `Method`).
 
     ``package.module:Class`` is imported: only the command line and Python may name code this way.
     """
@@ -30,5 +31,7 @@ def get_method(name: str) -> type[Method]:
         raise ConfigError(f"method {name!r} cannot be imported: {error}") from None
     missing = [a for a in ("Config", "defaults", "episode") if not hasattr(found, a)]
     if missing:
-        raise ConfigError(f"method {name!r} lacks {', '.join(missing)}; see docs/adding-a-method.md")
+        raise ConfigError(
+            f"method {name!r} lacks {', '.join(missing)}; see docs/adding-a-method.md"
+        )
     return found

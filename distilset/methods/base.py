@@ -1,7 +1,7 @@
 """What a distillation method is."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -22,7 +22,21 @@ Update = Iterable[Float[Tensor, ""]]
 """The loss of one image update, in parts; each part is sent backward as soon as it is there."""
 
 
-class Method(Protocol):
+@runtime_checkable
+class Episodes(Protocol):
+    """What the loop needs of a method: image updates, one network at a time."""
+
+    def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
+        """Yield the image updates made with one network; each is an iterable of loss parts.
+
+        ``images`` are the leaf tensor that is optimised. All randomness comes from the task and
+        ``step``, and nothing is remembered between episodes, so that a run can stop and resume.
+        """
+        ...
+
+
+@runtime_checkable
+class Method(Episodes, Protocol):
     """A distillation method, made once for a run and asked for one episode at a time.
 
     ``Config`` is a frozen pydantic dataclass of the method's own settings; ``defaults`` are run
@@ -32,15 +46,8 @@ class Method(Protocol):
 
     Config: ClassVar[type]
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
+
     def __init__(self, config: Any, task: Task) -> None: ...
 
     @property
     def notes(self) -> Sequence[str]: ...
-
-    def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
-        """Yield the image updates made with one network; each is an iterable of loss parts.
-
-        ``images`` are the leaf tensor that is optimised. All randomness comes from the task and
-        ``step``, and nothing is remembered between episodes, so that a run can stop and resume.
-        """
-        ...

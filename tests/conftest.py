@@ -1,0 +1,14 @@
+"""Shapes are checked in every test; caches are the tests' own; one thread, so that workers fit."""
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+install_import_hook("distilset", "beartype.beartype")
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("DISTILSET_CACHE", str(tmp_path_factory.mktemp("cache")))

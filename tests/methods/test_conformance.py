@@ -1,0 +1,17 @@
+import pytest
+
+from distilset.testing import check_method
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("dm", {}),
+        ("datadam", {}),
+        ("datadam", {"power": 1.0, "layers": (0, 1), "scale": 1.0}),
+        ("atom", {}),
+        ("atom", {"spatial_power": 2.0, "channel_power": 1.0, "mmd_weight": 0.5}),
+    ],
+)
+def test_every_method_conforms(method, settings):
+    check_method(method, settings)
