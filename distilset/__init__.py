@@ -17,7 +17,18 @@ _HOMES = {
     "DataError": "distilset.errors",
 }
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DistilledSet",
+    "ImageSet",
+    "Splits",
+    "__version__",
+    "distill",
+    "evaluate",
+    "load_data",
+    "select",
+]
 
 if TYPE_CHECKING:
     from distilset.api import distill, evaluate, select

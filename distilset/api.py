@@ -1,6 +1,6 @@
 """The facade: what ``import distilset`` offers, and what the command line calls."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -22,8 +22,8 @@ from distilset.models import network_table
 from distilset.optimise import Record
 from distilset.plan import check_train, versions
 from distilset.rng import Rng
-from distilset.selectors import get_selector
 from distilset.runfolder import RunFolder
+from distilset.selectors import get_selector
 from distilset.session import open_session
 from distilset.store import Card, DistilledSet, zca_digest
 from distilset.types import DatasetInfo, ImageSet, Splits

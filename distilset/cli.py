@@ -25,8 +25,8 @@ app = typer.Typer(
 
 KINDS = ("methods", "selectors", "networks", "datasets", "presets", "protocols")
 DATA_HELP = (
-    "Data: digits, a known name (distilset list datasets), a folder of class folders, an .npz file, "
-    "a folder of parquet files, or owner/name on the Hugging Face hub."
+    "Data: digits, a known name (distilset list datasets), a folder of class folders, an .npz "
+    "file, a folder of parquet files, or owner/name on the Hugging Face hub."
 )
 
 Data = Annotated[str, typer.Argument(help=DATA_HELP, metavar="DATA")]

@@ -56,6 +56,7 @@ class Compiled:
         self._compiled: Callable[..., Any] | None = None
 
     def __call__(self, *args: Any) -> Any:
+        """Call the function; what it raises itself goes through."""
         if not self.wanted or self.failure is not None:
             return self.eager(*args)
         if self._compiled is None:

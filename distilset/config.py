@@ -60,8 +60,8 @@ class EngineConfig:
     """With what it is computed; ``auto`` values are resolved once and written into the run.
 
     ``chunk``, the images in one forward pass, is by default what fits the processor's cache (32 of
-    32x32 pixels). ``threads`` None is as many as PyTorch takes; ``checkpoint_every`` None is about a minute's
-    worth of steps.
+    32x32 pixels). ``threads`` None is as many as PyTorch takes; ``checkpoint_every`` None is about
+    a minute's worth of steps.
     """
 
     device: str = "auto"

@@ -166,7 +166,7 @@ class Engine:
     def parts(
         self, pieces: Sequence[Piece], target: Means, fetch: Callable[[Piece], Tensor]
     ) -> Iterator[Float[Tensor, ""]]:
-        """Yield the loss group by group: their sum is the whole, and each may go backward at once."""
+        """Yield the loss group by group; the sum is the whole, each may go backward at once."""
         for piece in pieces:
             means = self.means(fetch(piece), piece)
             yield torch.stack(

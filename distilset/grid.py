@@ -19,7 +19,7 @@ def to_bytes(pixels: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
 def save_grid(
     path: Path, pixels: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], classes: int
 ) -> None:
-    """Draw up to 10 images of each of the first 20 classes; small images are enlarged, unsmoothed."""
+    """Draw up to 10 images of each of the first 20 classes; small ones are enlarged, unsmoothed."""
     from PIL import Image
 
     rows = [to_bytes(pixels[labels == c][:MOST_IMAGES]) for c in range(min(classes, MOST_CLASSES))]

@@ -1,10 +1,10 @@
 """Random streams keyed by seed, purpose, step and class: never global state, never the clock.
 
 The numbers come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-SC 2011), a counter-based generator: the value at (purpose, step, class, position) does not depend on
-what was drawn before it. So a resumed run, or a process that holds only some of the classes, draws
-exactly what one uninterrupted process would have drawn. Draws are made with NumPy on the CPU, so the
-device changes nothing.
+SC 2011), a counter-based generator: the value at (purpose, step, class, position) does not depend
+on what was drawn before it. So a resumed run, or a process that holds only some of the classes,
+draws exactly what one uninterrupted process would have drawn. Draws are made with NumPy on the CPU,
+so the device changes nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -77,7 +77,7 @@ class Rng:
         return self.words(purpose, step, classes, n) * 2.0**-32
 
     def sample(self, purpose: str, step: int, class_index: int, count: int, n: int) -> np.ndarray:
-        """Draw ``min(n, count)`` different positions below ``count``, uniformly, in random order."""
+        """Draw ``min(n, count)`` different positions below ``count``, uniformly, in any order."""
         words = self.words(purpose, step, [class_index], count)[0]
         order = words.astype(np.uint64) << _SHIFT | np.arange(count, dtype=np.uint64)  # no ties
         if n >= count:

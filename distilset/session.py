@@ -1,4 +1,4 @@
-"""One distillation from settings to a finished set: what Python's call and the command line share."""
+"""One distillation from settings to a set: what Python's call and the command line share."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -82,7 +82,7 @@ class Bar:
         if now - self.told >= PLAIN_INTERVAL or (done == self.total and done > self.first):
             self.told = now
             rate = (done - self.first) / max(now - self.started, 1e-9)
-            left = f", {duration((self.total - done) / rate)} left" if 0 < rate else ""
+            left = f", {duration((self.total - done) / rate)} left" if rate > 0 else ""
             note = f", {note}" if note else ""
             self.console.print(f"{self.title}: {done}/{self.total}{note}{left}", markup=False)
 

@@ -39,8 +39,8 @@ class DatasetInfo:
 
     ``mean`` and ``std`` are per channel, of pixels in [0, 1]: published ones for known names, else
     measured on the training part. ``mirror`` says whether a mirrored image keeps its class (false
-    for digits): augmentation leaves its flip out where it does not. ``like`` names the known data set
-    whose published values were taken for a local copy.
+    for digits): augmentation leaves its flip out where it does not. ``like`` names the known
+    data set whose published values were taken for a local copy.
     """
 
     name: str

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import distilset
 
-ORDER = """
-errors rng types files cache hardware compilation
-data augment models losses
-selectors engine task targets methods config
-grid store optimise checkpoint initial
-evaluation plan runs runfolder session
-api catalogue terminal testing cli __main__
-""".split()
+ORDER = [
+    *("errors", "rng", "types", "files", "cache", "hardware", "compilation"),
+    *("data", "augment", "models", "losses"),
+    *("selectors", "engine", "task", "targets", "methods", "config"),
+    *("grid", "store", "optimise", "checkpoint", "initial"),
+    *("evaluation", "plan", "runs", "runfolder", "session"),
+    *("api", "catalogue", "terminal", "testing", "cli", "__main__"),
+]
 
 ROOT = Path(distilset.__file__).parent
 

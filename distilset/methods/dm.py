@@ -19,7 +19,7 @@ class DMConfig:
 
 
 class DM(MeanMatching):
-    """Match the class means of the last features: ``L = sum_k ||mean real - mean synthetic||^2``."""
+    """Match class means of the last features: ``L = sum_k ||mean real - mean synthetic||^2``."""
 
     Config: ClassVar[type] = DMConfig
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"distill": {"batch_real": 256}}

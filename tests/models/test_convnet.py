@@ -24,9 +24,9 @@ def size(network):
 
 def stages_of(network):
     return [
-        [t.detach().double().numpy() for t in (s.conv.weight, s.conv.bias, s.norm.weight, s.norm.bias)]
+        [p.detach().double().numpy() for p in (*s.conv.parameters(), *s.norm.parameters())]
         for s in network.stages
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_only_batch_norm_couples_images():
 def test_settings_from_text():
     assert network_table("convnet:depth=4,norm=batch") == {
         "name": "convnet", "depth": 4, "norm": "batch"}  # fmt: skip
-    with pytest.raises(ConfigError, match="unknown network 'convnt'.*did you mean 'convnet'"):
+    with pytest.raises(ConfigError, match=r"unknown network 'convnt'.*did you mean 'convnet'"):
         network_table("convnt")
     with pytest.raises(ConfigError, match="key=value"):
         network_table("convnet:deep")
