@@ -106,8 +106,7 @@ class Engine:
     def __init__(
         self, network: nn.Module, statistics: Sequence[Statistic], settings: EngineSettings
     ) -> None:
-        self.network = network.to(settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network.requires_grad_(False).train()
+        self.network = network
         self.statistics = tuple(statistics)
         self.settings = settings
         self.coupled = couples_images(network)

@@ -140,11 +140,13 @@ def default_chunk(spec: ImageSpec) -> int:
 def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
     """Build what the method works with."""
     engine = config.engine
+    network = build_network(config.network, train.spec, len(train.classes))
+    network = network.to(engine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Task(
         train=train,
         transform=transform.to(engine.device),
         augmentation=config.augmentation,
-        network=build_network(config.network, train.spec, len(train.classes)),
+        network=network.requires_grad_(False).train(),
         rng=Rng(config.distill.seed),
         ipc=config.distill.ipc,
         batch_real=config.distill.batch_real,

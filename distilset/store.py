@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import tomllib
 from collections.abc import Mapping
@@ -10,27 +11,25 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as validated
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from distilset.cache import cache_folder
+from distilset.card import Card, read_card
 from distilset.config import to_toml
 from distilset.data.normalise import Transform
 from distilset.data.zca import Zca
 from distilset.errors import DataError
 from distilset.files import write_atomically, write_text
 from distilset.grid import save_grid
-from distilset.types import DatasetInfo, ImageSpec
+from distilset.types import ImageSpec
 
-SCHEMA_VERSION = 1
 SETTINGS, IMAGES, CARD = "run.toml", "distilled.safetensors", "distilled.json"
 TRANSFORM, GRID, METRICS, SCORES = (
     "transform.safetensors",
@@ -38,34 +37,6 @@ TRANSFORM, GRID, METRICS, SCORES = (
     "metrics.jsonl",
     "scores.csv",
 )
-
-
-@validated(frozen=True, config=ConfigDict(extra="ignore"))
-class Card:
-    """What must be known to use a set, and where it comes from; ``distilled.json``.
-
-    ``kind`` tells synthetic images from selected real ones, whose row numbers in the training part
-    are ``rows``. ``network`` and ``norm`` are those it was distilled with.
-    """
-
-    kind: Literal["distilled", "selection"]
-    dataset: DatasetInfo
-    classes: tuple[str, ...]
-    method: str
-    ipc: int
-    seed: int
-    steps: int = 0
-    network: str = "convnet"
-    norm: str = "instance"
-    zca: str | None = None
-    image: tuple[int, int, int] = (0, 0, 0)
-    rows: tuple[int, ...] = ()
-    device: str = "cpu"
-    precision: str = "fp32"
-    seconds: float = 0.0
-    notes: tuple[str, ...] = ()
-    versions: dict[str, str] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +103,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """
         run = Path(run)
         _check_finished(run)
-        card, zca = _read_card(run / CARD), None
-        if card.zca is not None:
-            zca = _read_zca(run / TRANSFORM)
+        card = read_card(run / CARD)
+        zca = None if card.zca is None else _read_zca(run / TRANSFORM, card)
         tensors = _read_tensors(run / IMAGES)
         _check_tensors(run, card, tensors)
         transform = Transform(card.dataset.mean, card.dataset.std, zca)
@@ -150,8 +120,8 @@ def refuse_used(run: Path, *, overwrite: bool, half_made: bool = False) -> None:
         raise DataError(f"{run} is a file; a run needs a folder")
     if overwrite or not run.is_dir():
         return
-    names = [p.name for p in run.iterdir() if not p.name.endswith(".partial")]
-    if half_made and CARD not in names and all(map(_is_ours, names)):
+    names = {p.name for p in run.iterdir() if not _is_partial(p.name)}
+    if half_made and names <= HALF_MADE:
         return
     if names:
         raise DataError(
@@ -167,13 +137,14 @@ def claim(run: Path, *, overwrite: bool, half_made: bool = False) -> None:
     """
     refuse_used(run, overwrite=overwrite, half_made=half_made)
     run.mkdir(parents=True, exist_ok=True)
-    for path in [p for p in run.iterdir() if _is_ours(p.name)]:
+    for path in [p for p in run.iterdir() if p.name in OURS or _is_partial(p.name)]:
         path.unlink()
 
 
-def _is_ours(name: str) -> bool:
-    fixed = (SETTINGS, IMAGES, CARD, TRANSFORM, GRID, METRICS, SCORES)
-    return name in fixed or name.startswith("checkpoint") or name.endswith(".partial")
+def _is_partial(name: str) -> bool:
+    """Tell what a killed `write_atomically` of ours leaves."""
+    match = re.fullmatch(r"\.(.+)\.\d+\.partial", name)
+    return match is not None and match[1] in OURS
 
 
 def write_results(run: Path, distilled: DistilledSet) -> None:
@@ -209,13 +180,20 @@ def write_zca(path: Path, zca: Zca) -> None:
     Where hard links cannot be had, the run gets a copy.
     """
     shared = cache_folder("transforms") / f"{zca_digest(zca)}.safetensors"
-    if not shared.exists():
+    if not _holds(shared, zca):
         write_atomically(shared, lambda partial: _dump(partial, vars(zca)))
     path.unlink(missing_ok=True)
     try:
         os.link(shared, path)
     except OSError:
         shutil.copyfile(shared, path)
+
+
+def _holds(path: Path, zca: Zca) -> bool:
+    try:
+        return zca_digest(Zca(**_read_tensors(path))) == zca_digest(zca)
+    except (DataError, TypeError):
+        return False
 
 
 def _dump(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -232,23 +210,6 @@ def _check_finished(run: Path) -> None:
     raise DataError(f"{run} is no run folder: it has no {CARD} and {IMAGES}")
 
 
-def _read_card(path: Path) -> Card:
-    try:
-        facts = json.loads(path.read_text("utf-8"))
-        if isinstance(facts, dict) and facts.get("schema_version", 0) > SCHEMA_VERSION:
-            raise DataError(
-                f"{path} has schema version {facts['schema_version']}; "
-                f"this distilset reads up to {SCHEMA_VERSION}"
-            )
-        return TypeAdapter(Card).validate_python(facts)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise DataError(f"{path} is damaged: {where}: {problem['msg']}") from None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"{path} is damaged: {error}") from None
-
-
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -257,13 +218,18 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path} is damaged: {error}") from None
 
 
-def _read_zca(path: Path) -> Zca:
+def _read_zca(path: Path, card: Card) -> Zca:
     if not path.is_file():
         raise DataError(f"{path} is missing: the run's images are whitened and need it")
-    try:
-        return Zca(**_read_tensors(path))
-    except TypeError as error:
-        raise DataError(f"{path} is damaged: {error}") from None
+    tensors, size = _read_tensors(path), math.prod(card.image)
+    shapes = {"mean": (size,), "matrix": (size, size), "inverse": (size, size)}
+    floats = all(tensor.dtype == torch.float32 for tensor in tensors.values())
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes or not floats:
+        raise DataError(f"{path} is damaged: it needs the float32 tensors {shapes}")
+    zca = Zca(**tensors)
+    if zca_digest(zca) != card.zca:
+        raise DataError(f"{path} is not the transform that the card names ({card.zca})")
+    return zca
 
 
 def read_settings(run: Path) -> dict[str, dict[str, Any]]:
@@ -272,9 +238,13 @@ def read_settings(run: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: {error}") from None
+    for key, table in tables.items():
+        if not isinstance(table, dict):
+            raise DataError(f"{path} is damaged: [{key}] must be a table; got {table!r}")
+    return tables
 
 
 def _check_tensors(run: Path, card: Card, tensors: Mapping[str, Tensor]) -> None:

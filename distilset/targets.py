@@ -38,7 +38,7 @@ def fresh(task: Task, engine: Engine, step: int) -> Target:
     rows = torch.cat(batch)
 
     def fetch(piece: Piece) -> Float[Tensor, "n c h w"]:
-        return task.augmented(task.real(rows[piece.rows]), draw, piece)
+        return task.augmented(task.real(rows[piece.rows]), draw, piece.class_of_row)
 
     pieces = engine.cut([len(part) for part in batch])
     return Target(step, draw, engine.class_means(pieces, task.classes, fetch))

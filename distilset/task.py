@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distilset.augment import AugmentConfig, Draw, augment, draw_per_class
 from distilset.data.normalise import Transform
-from distilset.engine import EngineSettings, Piece
+from distilset.engine import EngineSettings
 from distilset.models import initialise
 from distilset.rng import Rng
 from distilset.types import ImageSet
@@ -88,7 +88,9 @@ class Task:
         return self.transform.apply(images.to(self.settings.device))
 
     def augmented(
-        self, images: Float[Tensor, "n c h w"], draw: Draw, piece: Piece
+        self, images: Float[Tensor, "n c h w"], draw: Draw, classes: int | Int64[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
-        """Apply each class's draw to its images in a piece."""
-        return augment(images, draw.rows(piece.class_of_row), self.augmentation)
+        """Apply each class's draw to its images; ``classes`` has their class indices, or one."""
+        if isinstance(classes, int):
+            classes = torch.full((len(images),), classes)
+        return augment(images, draw.rows(classes), self.augmentation)

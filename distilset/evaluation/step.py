@@ -23,7 +23,8 @@ from distilset.models import couples_images
 from distilset.types import ImageSpec
 
 Precision = Literal["fp32", "bf16"]
-Labels = Int64[Tensor, " n"] | Float[Tensor, "n classes"]
+Labels = Int64[Tensor, " labels"] | Float[Tensor, "labels classes"]
+"""An axis of its own: labels that do not fit the images are a DataError, not a type error."""
 
 TRAIN_CHUNK = 32
 """Most images in one pass of training on a CPU (32x32, width 128: 8 MB of bfloat16 a map)."""
@@ -87,7 +88,7 @@ def chunk_size(batches: Sequence[int], most: int) -> int:
 
     Example:
         >>> chunk_size([100], 32), chunk_size([10], 32), chunk_size([64, 36], 32)
-        (25, 10, 18)
+        (25, 10, 22)
     """
 
     def cost(size: int) -> tuple[int, int]:

@@ -40,6 +40,7 @@ class MeanMatching:
         """Yield the loss against a target, a group of classes at a time."""
 
         def fetch(piece: Piece) -> Float[Tensor, "n c h w"]:
-            return self.task.augmented(images[piece.rows], target.augmentation, piece)
+            own = images[piece.rows]
+            return self.task.augmented(own, target.augmentation, piece.class_of_row)
 
         return self.engine.parts(self.groups, target.means, fetch)

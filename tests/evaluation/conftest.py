@@ -1,5 +1,3 @@
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -9,22 +7,6 @@ from distilset.data.normalise import Transform
 from distilset.evaluation import Protocol
 from distilset.models import NetworkConfig
 from distilset.types import DatasetInfo, ImageSet
-
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny steps on two threads that others compete for take a hundred times as long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DISTILSET_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")

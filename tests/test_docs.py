@@ -1,0 +1,37 @@
+"""The code in README and docs runs as printed."""
+
+import re
+import sys
+from pathlib import Path
+
+import distilset
+from distilset.testing import check_method
+
+ROOT = Path(distilset.__file__).parent.parent
+
+
+def blocks(path):
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / path).read_text("utf-8"), re.S | re.M)
+
+
+def test_the_method_of_the_docs_conforms(tmp_path, monkeypatch):
+    code, call = blocks("docs/adding-a-method.md")
+    assert len(code.splitlines()) < 100
+    (tmp_path / "moments.py").write_text(code, "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        exec(call, {})
+        check_method("moments:Moments", {"variance_weight": 0.5})
+    finally:
+        sys.modules.pop("moments", None)
+
+
+def test_the_five_calls_of_the_readme(tmp_path, monkeypatch, capsys):
+    """As printed, but for the length of the run and of the training."""
+    code = next(block for block in blocks("README.md") if "ds.distill(" in block)
+    shorter = code.replace("ipc=10)", "ipc=10, steps=3)").replace("trials=5", "trials=2, epochs=2")
+    assert shorter.count("steps=3") == shorter.count("epochs=2") == 1
+    monkeypatch.chdir(tmp_path)
+    exec(shorter, {})
+    assert (tmp_path / "runs" / "a" / "distilled.safetensors").is_file()
+    assert "accuracy" in capsys.readouterr().out
