@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from distilset.compilation import has_cpp_compiler
-from distilset.config import Tables, build, from_flags, load_preset, merge
+from distilset.config import Tables, build, merge
 from distilset.data.known import KNOWN
 from distilset.data.normalise import fit_transform
 from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run
@@ -25,6 +25,7 @@ from distilset.rng import Rng
 from distilset.runfolder import RunFolder
 from distilset.selectors import get_selector
 from distilset.session import open_session
+from distilset.stated import from_flags, load_preset
 from distilset.store import Card, DistilledSet, zca_digest
 from distilset.types import DatasetInfo, ImageSet, Splits
 
@@ -62,6 +63,7 @@ def distill(
         ConfigError: settings that are wrong or do not fit; another split than train.
         DataError: a folder that holds another run, or a damaged one.
     """
+    check_train(train)
     stated = merge(
         load_preset(preset) if preset else {},
         settings or {},

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distilset.config import load_preset, preset_names, preset_title
+from distilset.stated import load_preset, preset_names, preset_title
 from distilset.store import DistilledSet
 
 Rows = list[tuple[str, ...]]

@@ -11,9 +11,10 @@ from torch import Tensor
 from distilset.errors import DataError
 from distilset.files import write_atomically
 from distilset.optimise import State
+from distilset.store import CHECKPOINTS
 
 VERSION = 1
-CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+CURRENT, FRESH, PREVIOUS = CHECKPOINTS
 
 
 def save_checkpoint(run: Path, state: State, seconds: float) -> None:
@@ -31,7 +32,7 @@ def save_checkpoint(run: Path, state: State, seconds: float) -> None:
         partial.write_bytes(save(tensors, metadata={"state": json.dumps(facts)}))
 
     current = run / CURRENT
-    fresh = run / f"{CURRENT}.new"
+    fresh = run / FRESH
     write_atomically(fresh, write)
     if current.exists():
         current.replace(run / PREVIOUS)
@@ -47,14 +48,15 @@ def load_checkpoint(run: Path) -> tuple[State, float, list[str]] | None:
         DataError: if there are checkpoints and none can be used.
     """
     problems = []
-    names = (CURRENT, f"{CURRENT}.new", PREVIOUS)
-    for path in (run / name for name in names if (run / name).exists()):
+    for path in (run / name for name in CHECKPOINTS if (run / name).exists()):
         try:
             return (*_read(path), problems)
-        except (DataError, SafetensorError, OSError, KeyError, ValueError) as error:
+        except (DataError, SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             problems.append(f"{path.name} is damaged ({error}) and was passed over")
     if problems:
-        raise DataError(f"no usable checkpoint in {run}: {'; '.join(problems)}")
+        raise DataError(
+            f"no usable checkpoint in {run}: {'; '.join(problems)}; start again with --overwrite"
+        )
     return None
 
 

@@ -106,8 +106,9 @@ def distill(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
     """Distil DATA to a few synthetic images per class."""
-    from distilset.config import from_flags, load_preset, merge, parse_settings
+    from distilset.config import merge
     from distilset.runfolder import RunFolder
+    from distilset.stated import data_source, from_flags, load_preset, parse_settings
 
     flags = from_flags(
         {
@@ -135,7 +136,7 @@ def distill(
         load_preset(preset) if preset else {},
         parse_settings(set_ or []),
         flags,
-        {"data": {"source": data}},
+        {"data": {"source": data_source(data)}},
     )
     folder = RunFolder(out, resume=resume, overwrite=overwrite)
     _distill(folder, stated, dry_run)
@@ -257,14 +258,18 @@ def select(
 ) -> None:
     """Select real images of DATA: a coreset, as a run folder like a distilled one."""
     from distilset import api
-    from distilset.config import DataConfig
+    from distilset.config import data_config
     from distilset.selectors import get_selector
+    from distilset.stated import from_flags
     from distilset.store import refuse_used
     from distilset.terminal import stderr, stdout
 
     get_selector(selector)
     refuse_used(out, overwrite=overwrite)
-    config = DataConfig(data, resolution, like, val or 0.0, split_seed or 0, bool(zca))
+    flags = from_flags(
+        {"resolution": resolution, "like": like, "val": val, "split_seed": split_seed, "zca": zca}
+    )
+    config = data_config({"source": data, **flags.get("data", {})})
     splits = _load(config, stderr())
     chosen = api.select(
         splits.train, selector, 10 if ipc is None else ipc, seed=seed or 0, zca=config.zca
@@ -307,7 +312,6 @@ def evaluate(
     from distilset.store import DistilledSet
     from distilset.terminal import stderr
 
-    check_choice("precision", precision, ("auto", "bf16", "fp32"))
     request = Request(
         networks=tuple(network_table(text) for text in network or ()),
         norm=norm,
@@ -326,29 +330,22 @@ def evaluate(
         _evaluate(_entries(loaded, data, stderr()), request, json_)
 
 
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a value that is not among those allowed."""
-    from distilset.errors import unknown_name
-
-    if value not in allowed:
-        raise unknown_name(name, value, allowed)
-
-
 def _entries(loaded: Any, data: str | None, console: Any) -> Any:
-    """Pair every run with its data; data that several runs share are read once."""
-    from distilset.config import DataConfig
+    """Pair every run with its data; data that several runs share are read once.
+
+    How the data were split is what the card says.
+    """
+    from distilset.api import data_table
+    from distilset.config import data_config
     from distilset.evaluation import Entry
 
     entries, read = [], {}
     for run, distilled in loaded:
-        table = dict(distilled.settings.get("data", {}))
         info = distilled.card.dataset
-        table.setdefault("source", info.source)
-        table = {k: table.get(k) for k in ("source", "resolution", "like", "val", "split_seed")}
-        table = {k: v for k, v in table.items() if v is not None}
-        if data is not None:
-            table["source"] = data
-        config = DataConfig(**table)
+        source = data or distilled.settings.get("data", {}).get("source")
+        config = data_config(data_table(info) | ({"source": source} if source else {}))
+        if config.source.startswith("python:"):
+            raise ConfigError(f"{run} was made from a data set in Python; name the data by --data")
         if config not in read:
             read[config] = _load(config, console)
         splits = read[config]
@@ -367,16 +364,17 @@ def _evaluate(entries: Any, request: Any, as_json: bool) -> None:
 
     from distilset.evaluation import append_scores, matrix
     from distilset.store import SCORES
-    from distilset.terminal import score_table, stderr, stdout, training_bar
+    from distilset.terminal import score_table, stderr, stdout, training_bars
 
     console = stderr()
     paths = {entry.name: Path(entry.name) for entry in entries}
     scores = []
-    for score, results in matrix(entries, request, training_bar(console, request.trials)):
-        scores.append(score)
-        console.print(f"{score.run}: {score}", markup=False)
-        if score.run in paths and results:
-            append_scores(paths[score.run] / SCORES, score, results)
+    with training_bars(console) as watch:
+        for score, results in matrix(entries, request, watch):
+            scores.append(score)
+            console.print(f"{score.run}: {score}", markup=False)
+            if score.run in paths and results:
+                append_scores(paths[score.run] / SCORES, score, results)
     if as_json:
         print(json.dumps({"rows": [score.as_row() for score in scores]}, indent=2))
     else:

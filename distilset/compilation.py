@@ -4,12 +4,17 @@ import os
 import shutil
 from collections.abc import Callable
 from functools import cache
+from itertools import count
+from types import FunctionType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 COMPILE_FROM_STEPS = 100
 """Shorter runs stay eager: a compilation takes as long as some dozens of eager steps."""
+
+_SERIAL = count()
 
 
 def resolve_compile(wanted: str, steps: int, device: str) -> tuple[bool, str]:
@@ -29,10 +34,14 @@ def resolve_compile(wanted: str, steps: int, device: str) -> tuple[bool, str]:
     return True, "the run is long enough to repay it"
 
 
+def _small(x: Tensor) -> Tensor:
+    return x.relu() + 1
+
+
 @cache
 def _trial(device: str) -> str | None:
     """Compile one small function; return None, or why that failed."""
-    compiled = Compiled(lambda x: x.relu() + 1, wanted=True)
+    compiled = Compiled(_small, wanted=True)
     compiled(torch.zeros(8, device=device))
     return compiled.failure
 
@@ -43,13 +52,25 @@ def has_cpp_compiler() -> bool:
     return any(shutil.which(name) for name in names if name)
 
 
+def own_code(function: FunctionType) -> FunctionType:
+    """Return a copy with a code object of its own.
+
+    The compiler counts recompilations, and stops at 8, per code object, which the closures of all
+    networks would otherwise share.
+    """
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(_SERIAL)}")
+    return FunctionType(
+        code, function.__globals__, code.co_name, function.__defaults__, function.__closure__
+    )
+
+
 class Compiled:
     """A function, compiled when it is first called; eager from the first compile error on.
 
     ``failure`` is None, or the reason why the function runs eagerly after all.
     """
 
-    def __init__(self, function: Callable[..., Any], *, wanted: bool) -> None:
+    def __init__(self, function: FunctionType, *, wanted: bool) -> None:
         self.eager = function
         self.failure: str | None = None
         self.wanted = wanted
@@ -59,14 +80,17 @@ class Compiled:
         """Call the function; what it raises itself goes through."""
         if not self.wanted or self.failure is not None:
             return self.eager(*args)
-        if self._compiled is None:
-            self._compiled = torch.compile(self.eager, dynamic=False)
+        try:
+            self._compiled = self._compiled or torch.compile(own_code(self.eager), dynamic=False)
+        except Exception as error:  # torch.compile refuses this Python or this platform
+            self.failure = first_line(error)
+            return self.eager(*args)
         try:
             return self._compiled(*args)
         except Exception as error:
             if not _is_compile_error(error):
                 raise
-            self.failure = f"{first_line(error)}"
+            self.failure = first_line(error)
             return self.eager(*args)
 
 

@@ -4,11 +4,8 @@ What counts: flag over ``--set`` over preset over the method's default. Every pr
 once, by its full name.
 """
 
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
@@ -18,7 +15,7 @@ from pydantic.dataclasses import dataclass as validated
 from distilset.augment import AugmentConfig
 from distilset.errors import ConfigError, unknown_name
 from distilset.methods import get_method
-from distilset.models import NetworkConfig, network_table
+from distilset.models import NetworkConfig
 
 STRICT = ConfigDict(strict=True, extra="forbid")
 Tables = Mapping[str, Mapping[str, Any]]
@@ -109,7 +106,7 @@ def _plain(section: Any) -> dict[str, Any]:
     }
 
 
-def build(*layers: Tables) -> RunConfig:
+def build(*layers: Mapping[str, Any]) -> RunConfig:
     """Merge layers of tables, later ones over earlier ones, over the method's defaults; check all.
 
     Raises:
@@ -117,21 +114,44 @@ def build(*layers: Tables) -> RunConfig:
     """
     stated = merge(*layers)
     name = stated.get("method", {}).get("name", "atom")
-    if not isinstance(name, str):
-        raise ConfigError(f"method.name must be a string; got {name!r}")
-    method = get_method(name)
-    tables = merge(method.defaults, stated)
+    problems: list[str] = []
+    method = _find_method(name, problems)
+    tables = merge({} if method is None else method.defaults, stated)
     own = {key: value for key, value in tables.pop("method", {}).items() if key != "name"}
-    problems = [
+    problems += [
         f"unknown section [{key}]; allowed are {', '.join([*SECTIONS, 'method'])}"
         for key in tables
         if key not in SECTIONS
     ]
     made = {key: _check(cls, tables.get(key, {}), key, problems) for key, cls in SECTIONS.items()}
-    made["method"] = _check(method.Config, own, "method", problems)
+    if method is not None:
+        made["method"] = _check(method.Config, own, "method", problems)
     if problems:
         raise ConfigError("; ".join(problems))
     return RunConfig(method_name=name, **made)
+
+
+def data_config(table: Mapping[str, Any]) -> DataConfig:
+    """Check the settings of data alone.
+
+    Raises:
+        ConfigError: naming every bad value.
+    """
+    problems: list[str] = []
+    config = _check(DataConfig, table, "data", problems)
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return config
+
+
+def _find_method(name: Any, problems: list[str]) -> Any:
+    try:
+        if isinstance(name, str):
+            return get_method(name)
+        problems.append(f"method.name must be a string; got {name!r}")
+    except ConfigError as error:
+        problems.append(str(error))
+    return None
 
 
 def _check(cls: type, values: Mapping[str, Any], section: str, problems: list[str]) -> Any:
@@ -148,11 +168,12 @@ def _check(cls: type, values: Mapping[str, Any], section: str, problems: list[st
         for problem in error.errors():
             where = ".".join([section, *(str(part) for part in problem["loc"][:1])])
             message = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{where}: {message}; got {problem['input']!r}")
+            got = "" if problem["type"] == "missing" else f"; got {problem['input']!r}"
+            problems.append(f"{where}: {message}{got}")
         return None
 
 
-def merge(*layers: Tables) -> dict[str, dict[str, Any]]:
+def merge(*layers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Merge tables key by key; later layers win."""
     merged: dict[str, dict[str, Any]] = {}
     for layer in layers:
@@ -161,119 +182,6 @@ def merge(*layers: Tables) -> dict[str, dict[str, Any]]:
                 raise ConfigError(f"[{section}] must be a table of settings; got {values!r}")
             merged.setdefault(section, {}).update(values)
     return merged
-
-
-def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read ``section.key=value`` settings; values are TOML, bare words are strings."""
-    tables: dict[str, dict[str, Any]] = {}
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        section, dot, key = path.strip().partition(".")
-        if not (equals and dot and section and key):
-            raise ConfigError(
-                f"--set takes section.key=value, e.g. method.power=1; got {setting!r}"
-            )
-        tables.setdefault(section, {})[key] = _toml_value(text.strip())
-    return tables
-
-
-FLAGS: Mapping[str, str] = {
-    "resolution": "data.resolution",
-    "like": "data.like",
-    "val": "data.val",
-    "split_seed": "data.split_seed",
-    "zca": "data.zca",
-    "method": "method.name",
-    "ipc": "distill.ipc",
-    "steps": "distill.steps",
-    "init": "distill.init",
-    "batch_real": "distill.batch_real",
-    "image_lr": "distill.image_lr",
-    "seed": "distill.seed",
-    "norm": "network.norm",
-    "device": "engine.device",
-    "precision": "engine.precision",
-    "compile": "engine.compile",
-    "threads": "engine.threads",
-    "checkpoint_every": "engine.checkpoint_every",
-}
-"""Short names of settings: the command line's flags and Python's keyword arguments."""
-
-
-def from_flags(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Turn short names into tables; those that are None were not given and state nothing."""
-    tables: dict[str, dict[str, Any]] = {}
-    for flag, value in flags.items():
-        if value is None:
-            continue
-        if flag == "network":
-            tables.setdefault("network", {}).update(network_table(value))
-        elif flag in FLAGS:
-            section, _, key = FLAGS[flag].partition(".")
-            tables.setdefault(section, {})[key] = value
-        else:
-            raise unknown_name("option", flag, [*FLAGS, "network"])
-    return tables
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets inside the package."""
-    folder = resources.files("distilset") / "presets"
-    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name[-5:] == ".toml")
-
-
-def preset_title(name: str) -> str:
-    """Return the one-line description of a preset inside the package."""
-    text = (resources.files("distilset") / "presets" / f"{name}.toml").read_text("utf-8")
-    return str(tomllib.loads(text).get("title", ""))
-
-
-def load_preset(name: str) -> dict[str, dict[str, Any]]:
-    """Read a preset by name, or any TOML file of settings (a run's ``run.toml`` too) by path.
-
-    A file may not name code to import: only the command line and Python may.
-    """
-    if name in preset_names():
-        text = (resources.files("distilset") / "presets" / f"{name}.toml").read_text("utf-8")
-        return parse_toml(text, f"preset {name}")
-    path = Path(name)
-    if path.suffix != ".toml" or not path.is_file():
-        raise unknown_name("preset", name, [*preset_names(), "FILE.toml"])
-    return read_toml(path)
-
-
-def read_toml(path: Path) -> dict[str, dict[str, Any]]:
-    """Read a TOML file of settings; its ``[made]`` table, the provenance of a run, is dropped."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
-    return parse_toml(text, str(path))
-
-
-def parse_toml(text: str, origin: str) -> dict[str, dict[str, Any]]:
-    """Parse a TOML document of settings."""
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{origin} is not valid TOML: {error}") from None
-    tables.pop("made", None)
-    tables.pop("title", None)
-    tables.pop("source", None)
-    tables = merge(tables)
-    if ":" in str(tables.get("method", {}).get("name", "")):
-        raise ConfigError(
-            f"{origin} names code to import ({tables['method']['name']!r}), which a file may not; "
-            "name it with --method, and keep the file for the other settings"
-        )
-    return tables
 
 
 def to_toml(tables: Tables) -> str:

@@ -11,6 +11,7 @@ A network with BatchNorm couples the images of a batch; its batch goes through i
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import FunctionType
 from typing import Literal
 
 import torch
@@ -97,6 +98,21 @@ def _weights(starts: Sequence[int], first: int, last: int, rows: slice) -> Tenso
     return weights
 
 
+def per_image(
+    network: nn.Module, statistics: Sequence[Statistic], settings: EngineSettings
+) -> FunctionType:
+    """Return the function from images to every statistic of every image: what gets compiled."""
+    device, reduced = torch.device(settings.device).type, settings.precision == "bf16"
+
+    def compute(images: Tensor) -> tuple[Tensor, ...]:
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16, enabled=reduced):
+            features = network.features(images)  # type: ignore[operator]
+        return tuple(statistic(features) for statistic in statistics)
+
+    return compute  # type: ignore[return-value]
+
+
 class Engine:
     """Per-image statistics of one network module, computed as the settings say.
 
@@ -110,7 +126,9 @@ class Engine:
         self.statistics = tuple(statistics)
         self.settings = settings
         self.coupled = couples_images(network)
-        self.forward = Compiled(self._per_image, wanted=settings.compile)
+        self.forward = Compiled(
+            per_image(network, self.statistics, settings), wanted=settings.compile
+        )
 
     def cut(self, counts: Sequence[int]) -> list[Piece]:
         """Cut a batch as this network allows."""
@@ -120,13 +138,6 @@ class Engine:
         """Cut the synthetic images into groups of whole classes: each is one part of the loss."""
         chunk = classes * ipc if self.coupled else max(ipc, self.settings.chunk)
         return cut([ipc] * classes, chunk)
-
-    def _per_image(self, images: Tensor) -> tuple[Tensor, ...]:
-        images = images.contiguous(memory_format=torch.channels_last)
-        reduced = self.settings.precision == "bf16"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
-            features = self.network.features(images)  # type: ignore[operator]
-        return tuple(statistic(features) for statistic in self.statistics)
 
     def per_image(
         self, images: Float[Tensor, "n c h w"], size: int = 0

@@ -16,7 +16,7 @@ from distilset.config import RunConfig
 from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
-from distilset.hardware import resolve_device, resolve_precision
+from distilset.hardware import default_chunk, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method
 from distilset.models import build_network, couples_images
@@ -24,11 +24,10 @@ from distilset.models.convnet import default_depth
 from distilset.optimise import State, descend
 from distilset.rng import Rng
 from distilset.task import Task
-from distilset.types import ImageSet, ImageSpec, Splits
+from distilset.types import ImageSet, Splits
 
 CHECKPOINT_SECONDS = 60
 PROBE_STEPS = 2
-CHUNK_PIXELS = 32 * 32 * 32
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,8 @@ def make_plan(config: RunConfig, train: ImageSet) -> Plan:
 
 def check_train(train: ImageSet) -> None:
     """Refuse anything but a training part with images in every class."""
+    if not isinstance(train, ImageSet):
+        raise ConfigError(f"give the train part of load_data; got {type(train).__name__}")
     if train.role != "train":
         raise ConfigError(f"only a train split may be distilled; got the {train.role} split")
     empty = [name for name, count in zip(train.classes, train.counts, strict=True) if count == 0]
@@ -109,7 +110,7 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
         precision=precision,
         compile="on" if compiled else "off",
         threads=config.engine.threads or torch.get_num_threads(),
-        chunk=config.engine.chunk or default_chunk(train.spec),
+        chunk=config.engine.chunk or default_chunk(train.spec, device),
     )
     lr = config.distill.image_lr or (1.0 if config.distill.ipc <= 50 else 10.0)
     network = config.network
@@ -127,14 +128,6 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
         distill=replace(config.distill, image_lr=lr),
     )
     return resolved, reasons
-
-
-def default_chunk(spec: ImageSpec) -> int:
-    """Return how many images of a size go through a network at once: 32 of 32x32 pixels.
-
-    Fewer leave the cores idle, more fall out of their caches.
-    """
-    return max(1, min(CHUNK_PIXELS // (spec.height * spec.width), 512))
 
 
 def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:

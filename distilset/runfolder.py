@@ -7,9 +7,10 @@ from typing import Any
 from distilset.config import RunConfig, Tables, build, differences, to_toml
 from distilset.errors import ConfigError, DataError
 from distilset.files import write_text
-from distilset.store import CARD, SETTINGS, DistilledSet, claim, read_settings, refuse_used
+from distilset.store import CARD, IMAGES, SETTINGS, DistilledSet, claim, read_settings, refuse_used
 
 MAY_CHANGE = ("distill.steps", "engine.checkpoint_every")
+MAY_BE_AUTO = ("device", "precision", "compile")
 
 
 @dataclass
@@ -41,11 +42,26 @@ class RunFolder:
             return build(stated)
         if "distill" not in old:
             raise DataError(f"{self.path} holds a selection; only a distillation can be resumed")
+        self._check_code(old, stated)
         self.earlier = self._lengthened(old, stated)
         return build({key: table for key, table in self.earlier.items() if key != "made"})
 
+    def _check_code(self, old: Tables, stated: Tables) -> None:
+        """Refuse to import code that only the file names."""
+        name = old.get("method", {}).get("name")
+        if ":" in str(name) and stated.get("method", {}).get("name") is None:
+            raise ConfigError(
+                f"the run at {self.path} was made by {name!r}, and code that only a file names is "
+                f"not imported; resume it with --method {name}"
+            )
+
     def _lengthened(self, old: Tables, stated: Tables) -> dict[str, dict[str, Any]]:
-        found = differences(old, stated, ignore=MAY_CHANGE)
+        automatic = [
+            f"engine.{key}"
+            for key in MAY_BE_AUTO
+            if stated.get("engine", {}).get(key) == "auto"  # resolved when the run began
+        ]
+        found = differences(old, stated, ignore=(*MAY_CHANGE, *automatic))
         if found:
             raise ConfigError(
                 f"the run at {self.path} has other settings ({'; '.join(found)}); "
@@ -55,7 +71,7 @@ class RunFolder:
         for name in MAY_CHANGE:
             section, _, key = name.partition(".")
             if key in stated.get(section, {}):
-                settings[section][key] = stated[section][key]
+                settings.setdefault(section, {})[key] = stated[section][key]
         return settings
 
     def finished(self, steps: int) -> DistilledSet | None:
@@ -64,7 +80,8 @@ class RunFolder:
         Raises:
             ConfigError: if it has more than are asked for: a run can only be lengthened.
         """
-        if self.earlier is None or not (self.path / CARD).is_file():
+        files = (self.path / CARD, self.path / IMAGES)
+        if self.earlier is None or not all(file.is_file() for file in files):
             return None
         distilled = DistilledSet.load(self.path)
         if distilled.card.steps > steps:

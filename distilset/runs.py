@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from distilset.checkpoint import load_checkpoint, save_checkpoint
-from distilset.errors import DataError
+from distilset.errors import ConfigError, DataError
 from distilset.files import write_text
 from distilset.hardware import threads
 from distilset.initial import initial_images
@@ -52,35 +52,45 @@ def begin(plan: Plan) -> Progress:
     return Progress(plan.start(images))
 
 
-def check_provenance(run: Path, plan: Plan) -> None:
-    """Refuse to resume on other data; return quietly when the data are the run's."""
-    recorded = read_settings(run).get("made", {}).get("fingerprint")
-    now = plan.settings["made"]["fingerprint"]
-    if recorded != now:
+def check_provenance(run: Path, plan: Plan) -> list[str]:
+    """Refuse to resume on other data; return a sentence if other versions compute now."""
+    recorded, now = read_settings(run).get("made", {}), plan.settings["made"]
+    if recorded.get("fingerprint") != now["fingerprint"]:
         raise DataError(
-            f"the run at {run} was made from other data (fingerprint {recorded}); these have {now}"
+            f"the run at {run} was made from other data (fingerprint "
+            f"{recorded.get('fingerprint')}); these have {now['fingerprint']}"
         )
+    changed = [name for name in now if recorded.get(name) != now[name]]
+    told = ", ".join(f"{name} {recorded.get(name)} -> {now[name]}" for name in changed)
+    return [f"resumed with other versions, bits may differ: {told}"] if changed else []
 
 
 def resume(run: Path, plan: Plan) -> Progress:
     """Load the newest good checkpoint, or begin where there is none.
 
     Raises:
+        ConfigError: if the run is further already than the steps asked for.
         DataError: if the data are not the run's, or every checkpoint is damaged.
     """
-    check_provenance(run, plan)
+    noticed = check_provenance(run, plan)
     found = load_checkpoint(run)
     if found is None:
         return begin(plan)
-    state, seconds, notes = found
+    state, seconds, problems = found
     expected = (plan.task.classes * plan.task.ipc, *plan.task.train.spec.shape)
     if tuple(state.images.shape) != expected:
         raise DataError(
             f"the checkpoint in {run} has images {tuple(state.images.shape)}; "
             f"the settings say {expected}"
         )
+    steps = plan.config.distill.steps
+    if state.step > steps:
+        raise ConfigError(
+            f"the run at {run} has done {state.step} steps already and can only be lengthened; "
+            f"got --steps {steps}"
+        )
     state = plan.start(state.images, state.momentum, state.step)
-    return Progress(state, seconds, tuple(notes))
+    return Progress(state, seconds, (*noticed, *problems))
 
 
 def carry_out(

@@ -36,7 +36,8 @@ class Session:
 
     def finish(self) -> DistilledSet:
         """Make the distilled set, and write it if there is a folder."""
-        distilled = finish(self.plan, self.progress)
+        with threads(self.plan.config.engine.threads):
+            distilled = finish(self.plan, self.progress)
         if self.folder is not None:
             write_results(self.folder.path, distilled)
         return distilled
@@ -51,7 +52,8 @@ def open_session(config: RunConfig, train: ImageSet, folder: RunFolder | None = 
         ConfigError: settings that do not fit the data or the machine.
         DataError: a run to be resumed that was made from other data, or is damaged.
     """
-    plan = make_plan(config, train)
+    with threads(config.engine.threads):  # a whitening fitted by more threads differs in its bits
+        plan = make_plan(config, train)
     with threads(plan.config.engine.threads):
         resuming = folder is not None and folder.earlier is not None
         progress = resume(folder.path, plan) if folder and resuming else begin(plan)

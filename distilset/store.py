@@ -37,6 +37,14 @@ TRANSFORM, GRID, METRICS, SCORES = (
     "metrics.jsonl",
     "scores.csv",
 )
+CHECKPOINTS = (
+    "checkpoint.safetensors",
+    "checkpoint.safetensors.new",
+    "checkpoint.previous.safetensors",
+)
+HALF_MADE = frozenset({SETTINGS, IMAGES, TRANSFORM, GRID})
+"""What a killed `write_results` may leave without a card and without a run to resume."""
+OURS = HALF_MADE | {CARD, METRICS, SCORES, *CHECKPOINTS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,9 +132,10 @@ def refuse_used(run: Path, *, overwrite: bool, half_made: bool = False) -> None:
     if half_made and names <= HALF_MADE:
         return
     if names:
+        why = "has files but no run to go on with" if half_made else "is not empty"
+        way = "" if half_made else " go on with --resume,"
         raise DataError(
-            f"{run} is not empty; choose another folder, go on with --resume, "
-            "or replace the run in it with --overwrite"
+            f"{run} {why}; choose another folder,{way} or replace the run in it with --overwrite"
         )
 
 

@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines of progress where standard error is no terminal."""
@@ -23,24 +24,25 @@ PLAIN_INTERVAL = 5.0
 
 def stderr() -> Console:
     """Return a console on standard error; long lines are wrapped only on a terminal."""
-    return Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
+    return Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False, emoji=False)
 
 
 def stdout() -> Console:
     """Return a console on standard output; tables are not squeezed where it is no terminal."""
     wide = None if sys.stdout.isatty() else 200
-    return Console(width=wide, highlight=False)
+    return Console(width=wide, highlight=False, emoji=False)
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """Build a table of strings; numbers are aligned right."""
+    """Build a table of strings, shown as they are: a class may be called ``[b]``."""
     table = Table(title=title or None, title_justify="left")
     rows = [[str(cell) for cell in row] for row in rows]
     for i, column in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[i]) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        justify = "right" if numeric else "left"
+        table.add_column(Text(column), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -57,7 +59,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def size(count: float) -> str:
+def size(count: int) -> str:
     """Write a number of bytes as MB or GB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
@@ -94,14 +96,14 @@ class Bar:
 
 def _rich_bar(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.completed}/{task.total}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=console,
     )
 
@@ -130,23 +132,31 @@ def counter(console: Console, title: str) -> Any:
     return progress
 
 
-def training_bar(console: Console, trials: int) -> Any:
-    """Return what `matrix` calls when a row begins: it gives a bar over all updates of the row."""
+@contextmanager
+def training_bars(console: Console) -> Iterator[Any]:
+    """Give what `matrix` calls when a row begins: it shows a bar over all updates of the row."""
+    shown: list[Bar] = []
 
-    def watch(title: str) -> Any:
-        shown: list[Bar] = []
+    def close() -> None:
+        while shown:
+            shown.pop().close()
+
+    def watch(title: str, networks: int) -> Any:
+        close()
 
         def progress(trial: int, done: int, total: int) -> None:
             if not shown:
-                shown.append(Bar(console, title, total * trials))
-            shown[0].total = max(total * trials, total * (trial + 1))
-            shown[0].update(trial * total + done, f"network {trial + 1} of {trials}")
-            if done >= total and trial + 1 >= trials:
-                shown[0].close()
+                shown.append(Bar(console, title, total * networks))
+            shown[0].update(trial * total + done, f"network {trial + 1} of {networks}")
+            if done >= total and trial + 1 >= networks:
+                close()
 
         return progress
 
-    return watch
+    try:
+        yield watch
+    finally:
+        close()
 
 
 def score_table(scores: Sequence[Any]) -> Table:

@@ -8,8 +8,8 @@ import distilset
 ORDER = [
     *("errors", "rng", "types", "files", "cache", "hardware", "compilation"),
     *("data", "augment", "models", "losses"),
-    *("selectors", "engine", "task", "targets", "methods", "config"),
-    *("grid", "store", "optimise", "checkpoint", "initial"),
+    *("selectors", "engine", "task", "targets", "methods", "config", "stated"),
+    *("card", "grid", "store", "optimise", "checkpoint", "initial"),
     *("evaluation", "plan", "runs", "runfolder", "session"),
     *("api", "catalogue", "terminal", "testing", "cli", "__main__"),
 ]

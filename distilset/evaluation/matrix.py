@@ -14,7 +14,8 @@ from distilset.evaluation.protocols import Protocol, get_protocol
 from distilset.evaluation.runner import Progress, Trainers, TrialResult, score_images
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import TrainSettings
-from distilset.models import NetworkConfig
+from distilset.models import NETWORKS, NetworkConfig
+from distilset.selectors.base import check_request
 from distilset.store import DistilledSet
 from distilset.types import ImageSet, Splits
 
@@ -73,11 +74,14 @@ def network_config(table: Mapping[str, Any]) -> NetworkConfig:
     from pydantic import ValidationError
 
     try:
-        return NetworkConfig(**table)
+        config = NetworkConfig(**table)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
         raise ConfigError(f"network {where}: {problem['msg']}; got {problem['input']!r}") from None
+    if config.name not in NETWORKS:
+        raise unknown_name("network", config.name, NETWORKS)
+    return config
 
 
 @dataclass(frozen=True)
@@ -160,12 +164,12 @@ def judge_run(
     return score, results
 
 
-Watch = Callable[[str], Progress | None]
-"""Given the name of a row that begins, return what to call during its training."""
+Watch = Callable[[str, int], Progress | None]
+"""Given a row's name and its number of networks, return what to call during its training."""
 
 
 def matrix(
-    entries: Sequence[Entry], request: Request, watch: Watch = lambda name: None
+    entries: Sequence[Entry], request: Request, watch: Watch = lambda name, networks: None
 ) -> Iterator[tuple[Score, list[TrialResult]]]:
     """Yield the rows, runs x networks x protocols as given, baselines last.
 
@@ -174,6 +178,8 @@ def matrix(
     """
     for entry in entries:
         entry.part(request.split)
+        if set(request.baselines) - {"whole"}:
+            check_request(entry.splits.train, entry.distilled.card.ipc)
     cells = [
         (entry, network, request.protocol(name))
         for entry in entries
@@ -183,7 +189,7 @@ def matrix(
     trainers = Trainers()
     for entry, network, protocol in cells:
         title = f"{entry.name}, {network.name}, {protocol.name}"
-        yield judge_run(entry, request, network, protocol, trainers, watch(title))
+        yield judge_run(entry, request, network, protocol, trainers, watch(title, request.trials))
     done = set()
     for entry, network, protocol in cells:
         for name in request.baselines:
@@ -195,7 +201,8 @@ def matrix(
                 continue
             done.add(key)
             title = f"baseline {name}, {network.name}, {protocol.name}"
-            yield _baseline(name, entry, request, network, protocol, trainers, watch(title)), []
+            seen = watch(title, 1 if fixed else request.trials)
+            yield _baseline(name, entry, request, network, protocol, trainers, seen), []
 
 
 def _baseline(

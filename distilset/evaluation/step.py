@@ -10,7 +10,6 @@ its batches go through whole and unpadded.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from types import FunctionType
 from typing import Literal
 
@@ -19,6 +18,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from distilset.compilation import own_code
 from distilset.models import couples_images
 from distilset.types import ImageSpec
 
@@ -26,14 +26,8 @@ Precision = Literal["fp32", "bf16"]
 Labels = Int64[Tensor, " labels"] | Float[Tensor, "labels classes"]
 """An axis of its own: labels that do not fit the images are a DataError, not a type error."""
 
-TRAIN_CHUNK = 32
-"""Most images in one pass of training on a CPU (32x32, width 128: 8 MB of bfloat16 a map)."""
-SCORE_CHUNK = 64
-"""Images in one compiled pass of scoring on a CPU."""
 COMPILE_FROM = 10_000
 """Image passes of 32x32 pixels from which compiling (10 to 30 s, first time) pays for itself."""
-
-_SERIAL = count()
 
 
 @dataclass(frozen=True)
@@ -66,18 +60,6 @@ def eager(settings: TrainSettings) -> TrainSettings:
     """Return the settings that are best without compilation: float32 on a CPU."""
     precision = "fp32" if torch.device(settings.device).type == "cpu" else settings.precision
     return replace(settings, compile=False, precision=precision)
-
-
-def own_code(function: FunctionType) -> FunctionType:
-    """Return a copy with a code object of its own.
-
-    The compiler counts recompilations, and stops at 8, per code object, which the closures of all
-    networks would otherwise share.
-    """
-    code = function.__code__.replace(co_name=f"{function.__name__}_{next(_SERIAL)}")
-    return FunctionType(
-        code, function.__globals__, code.co_name, function.__defaults__, function.__closure__
-    )
 
 
 def chunk_size(batches: Sequence[int], most: int) -> int:

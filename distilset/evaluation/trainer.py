@@ -12,15 +12,14 @@ from distilset.data.normalise import Transform
 from distilset.errors import DataError
 from distilset.evaluation.protocols import Protocol
 from distilset.evaluation.step import (
-    SCORE_CHUNK,
-    TRAIN_CHUNK,
     Labels,
     Step,
     TrainSettings,
     chunk_size,
 )
+from distilset.hardware import default_chunk
 from distilset.rng import Rng
-from distilset.types import ImageSet
+from distilset.types import ImageSet, ImageSpec
 
 Progress = Callable[[int, int], None]
 """Called with the updates done and their total."""
@@ -74,7 +73,10 @@ class Trainer:
             raise DataError(f"training needs images and one label for each; got {got}")
         images, labels = images.to(self.settings.device), labels.to(self.settings.device)
         optimizer, draws = self._optimizer(protocol), rng.torch("augment")
-        chunk, total = self._chunk(n, protocol), protocol.total_updates(n)
+        chunk, total = (
+            self._chunk(n, protocol, ImageSpec(*images.shape[1:])),
+            protocol.total_updates(n),
+        )
         self.network.train()
         for update, rows in enumerate(_batches(n, protocol, rng)):
             index = rows.to(images.device)
@@ -98,11 +100,11 @@ class Trainer:
             fused=True,
         )
 
-    def _chunk(self, n: int, protocol: Protocol) -> int:
+    def _chunk(self, n: int, protocol: Protocol, spec: ImageSpec) -> int:
         """Choose the rows of one pass: on a GPU a whole batch."""
         whole, tail = divmod(n, protocol.batch)
         sizes = [protocol.batch] * min(whole, 8) + ([tail] if tail else [])
-        most = TRAIN_CHUNK if torch.device(self.settings.device).type == "cpu" else protocol.batch
+        most = min(default_chunk(spec, self.settings.device), protocol.batch)
         return chunk_size(sizes, most)
 
     @torch.no_grad()
@@ -111,14 +113,15 @@ class Trainer:
         images: UInt8[Tensor, "n c h w"],
         labels: Tensor,
         transform: Transform,
-        chunk: int = SCORE_CHUNK,
+        chunk: int | None = None,
     ) -> float:
         """Return the fraction of images whose class has the largest score, in evaluation mode.
 
         NaN if any score is not a finite number: a network that diverged has no accuracy. ``chunk``
-        is the number of images in one forward pass.
+        is the number of images in one forward pass; None is twice that of `default_chunk`.
         """
         device = self.settings.device
+        chunk = chunk or 2 * default_chunk(ImageSpec(*images.shape[1:]), device)
         self.network.eval()
         right = torch.zeros((), dtype=torch.int64, device=device)
         finite = torch.ones((), dtype=torch.bool, device=device)

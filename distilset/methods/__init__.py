@@ -27,7 +27,7 @@ def get_method(name: str) -> type[Any]:
     module, _, attribute = name.partition(":")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"method {name!r} cannot be imported: {error}") from None
     missing = [a for a in ("Config", "defaults", "episode") if not hasattr(found, a)]
     if missing:

@@ -98,5 +98,5 @@ def network_table(text: str) -> dict[str, object]:
         key, equals, value = (part.strip() for part in option.partition("="))
         if not equals:
             raise ConfigError(f"network options are key=value; got {option!r} in {text!r}")
-        values[key] = int(value) if value.isdigit() else value
+        values[key] = int(value) if value.isdecimal() else value
     return values

@@ -1,0 +1,135 @@
+"""What is stated for a run, and where: presets and other TOML files, ``--set``, flags.
+
+Each gives nested tables of settings; `config` merges and checks them.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from distilset.config import merge
+from distilset.data.known import KNOWN
+from distilset.errors import ConfigError, unknown_name
+from distilset.models import network_table
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read ``section.key=value`` settings; values are TOML, bare words are strings."""
+    tables: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        section, dot, key = path.strip().partition(".")
+        if not (equals and dot and section and key):
+            raise ConfigError(
+                f"--set takes section.key=value, e.g. method.power=1; got {setting!r}"
+            )
+        tables.setdefault(section, {})[key] = _toml_value(text.strip())
+    return tables
+
+
+FLAGS: Mapping[str, str] = {
+    "resolution": "data.resolution",
+    "like": "data.like",
+    "val": "data.val",
+    "split_seed": "data.split_seed",
+    "zca": "data.zca",
+    "method": "method.name",
+    "ipc": "distill.ipc",
+    "steps": "distill.steps",
+    "init": "distill.init",
+    "batch_real": "distill.batch_real",
+    "image_lr": "distill.image_lr",
+    "seed": "distill.seed",
+    "norm": "network.norm",
+    "device": "engine.device",
+    "precision": "engine.precision",
+    "compile": "engine.compile",
+    "threads": "engine.threads",
+    "checkpoint_every": "engine.checkpoint_every",
+}
+"""Short names of settings: the command line's flags and Python's keyword arguments."""
+
+
+def from_flags(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Turn short names into tables; those that are None were not given and state nothing."""
+    tables: dict[str, dict[str, Any]] = {}
+    for flag, value in flags.items():
+        if value is None:
+            continue
+        if flag == "network":
+            tables.setdefault("network", {}).update(network_table(value))
+        elif flag in FLAGS:
+            section, _, key = FLAGS[flag].partition(".")
+            tables.setdefault(section, {})[key] = value
+        else:
+            raise unknown_name("option", flag, [*FLAGS, "network"])
+    return tables
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets inside the package."""
+    folder = resources.files("distilset") / "presets"
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name[-5:] == ".toml")
+
+
+def preset_title(name: str) -> str:
+    """Return the one-line description of a preset inside the package."""
+    text = (resources.files("distilset") / "presets" / f"{name}.toml").read_text("utf-8")
+    return str(tomllib.loads(text).get("title", ""))
+
+
+def load_preset(name: str) -> dict[str, dict[str, Any]]:
+    """Read a preset by name, or any TOML file of settings (a run's ``run.toml`` too) by path.
+
+    A file may not name code to import: only the command line and Python may.
+    """
+    if name in preset_names():
+        text = (resources.files("distilset") / "presets" / f"{name}.toml").read_text("utf-8")
+        return parse_toml(text, f"preset {name}")
+    path = Path(name)
+    if path.suffix != ".toml" or not path.is_file():
+        raise unknown_name("preset", name, [*preset_names(), "FILE.toml"])
+    return read_toml(path)
+
+
+def read_toml(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a TOML file of settings; its ``[made]`` table, the provenance of a run, is dropped."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
+    return parse_toml(text, str(path))
+
+
+def parse_toml(text: str, origin: str) -> dict[str, dict[str, Any]]:
+    """Parse a TOML document of settings."""
+    try:
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{origin} is not valid TOML: {error}") from None
+    tables.pop("made", None)
+    tables.pop("title", None)
+    tables.pop("source", None)
+    tables = merge(tables)
+    if ":" in str(tables.get("method", {}).get("name", "")):
+        raise ConfigError(
+            f"{origin} names code to import ({tables['method']['name']!r}), which a file may not; "
+            "name it with --method, and keep the file for the other settings"
+        )
+    return tables
+
+
+def data_source(text: str) -> str:
+    """Return a data source as a run keeps it: paths absolute, to hold from anywhere."""
+    path = Path(text).expanduser()
+    is_path = text not in ("digits", *KNOWN) and path.exists()
+    return str(path.resolve()) if is_path else text
