@@ -101,7 +101,8 @@ def measure(arguments: argparse.Namespace) -> dict:
     bench = Bench(arguments)
     first = seconds(bench.train_ours) + seconds(bench.score_ours)
     gaps = differences(bench)
-    bench.train_theirs(), bench.score_theirs()
+    bench.train_theirs()
+    bench.score_theirs()
     ours, score, theirs, twin_score = alternate(
         arguments.rounds,
         bench.train_ours,
@@ -144,9 +145,11 @@ def memory(arguments: argparse.Namespace) -> int:
     arguments.epochs = 3
     bench = Bench(arguments)
     if arguments.only == "ours":
-        bench.train_ours(), bench.score_ours()
+        bench.train_ours()
+        bench.score_ours()
     elif arguments.only == "twin":
-        bench.train_theirs(), bench.score_theirs()
+        bench.train_theirs()
+        bench.score_theirs()
     return peak_bytes()
 
 

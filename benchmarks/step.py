@@ -58,7 +58,7 @@ def make(arguments: argparse.Namespace, train: ImageSet) -> tuple[Plan, Tensor]:
     return plan, initial_images("random", train, task.transform.to("cpu"), task.ipc, task.rng)
 
 
-def our_step(plan: Plan, images: Tensor) -> Callable[[], object]:
+def our_step(plan: Plan, images: Tensor) -> Callable[[], float]:
     """Return a function that does the next step."""
     distill = plan.config.distill
     records = descend(
@@ -86,7 +86,7 @@ def twin_loss(plan: Plan, twin: TwinStep, images: Tensor, step: int) -> Tensor:
     )
 
 
-def twin_step(plan: Plan, twin: TwinStep, images: Tensor) -> Callable[[], object]:
+def twin_step(plan: Plan, twin: TwinStep, images: Tensor) -> Callable[[], float]:
     """Return a function that does the twin's next step, in an ordinary optimiser loop."""
     images = images.clone().to(plan.task.settings.device).requires_grad_(True)
     optimizer = torch.optim.SGD([images], lr=1.0, momentum=0.5)
@@ -152,7 +152,8 @@ def measure(arguments: argparse.Namespace) -> dict:
     compiling = seconds(our_step(plan, images))
     gaps = differences(plan, twin, images)
     ours, theirs = our_step(plan, images), twin_step(plan, twin, images)
-    ours(), theirs()
+    ours()
+    theirs()
     first, second = alternate(arguments.rounds, ours, theirs)
     ratios = [b / a for a, b in zip(first, second, strict=True)]
     median, rate = spread(first)["median"], best_bf16_rate()
@@ -182,11 +183,9 @@ def memory(arguments: argparse.Namespace) -> dict[str, int]:
     """Return the peak of this process after three steps of ours, of the twin's, or of none."""
     plan, images = make(arguments, train_part(arguments.data))
     if arguments.only == "ours":
-        step = our_step(plan, images)
-        step(), step(), step()
+        alternate(3, our_step(plan, images))
     elif arguments.only == "twin":
-        step = twin_step(plan, make_twin(arguments, plan), images)
-        step(), step(), step()
+        alternate(3, twin_step(plan, make_twin(arguments, plan), images))
     return {"bytes": peak_bytes()}
 
 

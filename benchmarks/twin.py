@@ -44,11 +44,17 @@ class TwinStep:
             parameter.requires_grad_(False)
         for layer in network.children():
             if isinstance(layer, nn.ReLU):
-                layer.register_forward_hook(lambda _m, _i, out: self.activations.append(out))
+                layer.register_forward_hook(self.keep_output)
             elif isinstance(layer, nn.Linear):
-                layer.register_forward_hook(
-                    lambda _m, inputs, _o: self.activations.append(inputs[0])
-                )
+                layer.register_forward_pre_hook(self.keep_input)
+
+    def keep_output(self, _layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Keep a ReLU's output."""
+        self.activations.append(output)
+
+    def keep_input(self, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Keep what enters the classifier."""
+        self.activations.append(inputs[0])
 
     def run(self, images: Tensor) -> list[Tensor]:
         """Return the activations of every ReLU and the last features."""

@@ -56,8 +56,8 @@ def distill(
         overwrite: replace an earlier run in ``out``.
         progress: called after every step.
         flags: ``steps``, ``network``, ``norm``, ``init``, ``batch_real``, ``image_lr``, ``seed``,
-            ``zca``, ``device``, ``precision``, ``threads``, ``checkpoint_every``; they win over
-            everything.
+            ``bank``, ``zca``, ``device``, ``precision``, ``threads``, ``checkpoint_every``; they
+            win over everything.
 
     Raises:
         ConfigError: settings that are wrong or do not fit; another split than train.
@@ -75,6 +75,7 @@ def distill(
     if folder is not None and (done := folder.finished(config.distill.steps)) is not None:
         return done
     session = open_session(config, train, folder)
+    session.build_bank()
     for record in session.records():
         if progress is not None:
             progress(record)

@@ -77,6 +77,10 @@ def distill(
     batch_real: Annotated[
         int | None, typer.Option(help="Real images per class and step [by method].")
     ] = None,
+    bank: Annotated[
+        int | None,
+        typer.Option(help="Targets computed once and used again; 0 is fresh ones [0]."),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="A preset (distilset list presets) or a TOML file.")
     ] = None,
@@ -110,6 +114,8 @@ def distill(
     from distilset.runfolder import RunFolder
     from distilset.stated import data_source, from_flags, load_preset, parse_settings
 
+    if ":" in (method or ""):
+        sys.path.append(str(Path.cwd()))  # as with python -m distilset: the user's own module
     flags = from_flags(
         {
             "method": method,
@@ -119,6 +125,7 @@ def distill(
             "norm": norm,
             "init": init,
             "batch_real": batch_real,
+            "bank": bank,
             "resolution": resolution,
             "like": like,
             "val": val,
@@ -161,13 +168,14 @@ def _distill(folder: Any, stated: Any, dry_run: bool) -> None:
 
 def _run(session: Any, console: Any) -> None:
     from distilset.runs import Interrupted
-    from distilset.terminal import bar, stdout
+    from distilset.terminal import bar, counter, stdout
 
     config, task = session.plan.config, session.plan.task
     per_step = task.classes * task.ipc + sum(min(n, task.batch_real) for n in task.train.counts)
     total, first = config.distill.steps, session.progress.state.step
     base = session.progress.seconds
     path = session.folder.path
+    session.build_bank(counter(console, "building the bank"))
     try:
         with stopping() as stop, bar(console, "distilling", total, first) as shown:
             for record in session.records(stop):
@@ -233,6 +241,10 @@ def _plan_table(session: Any, splits: Any) -> Any:
 
     rows = plan_rows(session.plan, splits)
     rows.append(("memory", f"about {size(session.plan.bytes)}"))
+    if session.bank is not None:
+        missing = session.bank.missing
+        text = f"{missing} of {session.bank.size} targets to build"
+        rows.append(("bank", f"{text}, about {duration(session.bank_seconds)}"))
     left = session.steps_left * session.seconds_per_step
     per_step = f"{1000 * session.seconds_per_step:.0f} ms a step"
     rows.append(("time", f"about {duration(left)} for {session.steps_left} steps ({per_step})"))

@@ -40,7 +40,9 @@ class DistillConfig:
 
     ``init`` is a selector's name, ``noise``, or the folder of another run. ``image_lr`` None is 1.0
     up to 50 images per class and 10.0 above (DataDAM's table); it is meant in normalised space.
-    ``batch_real`` counts images per class and step.
+    ``batch_real`` counts images per class and step. ``bank`` is the number of targets that are
+    computed once and used again and again; 0, as in the papers, makes a fresh one for every step.
+    ``bank_seed`` None is ``seed``: runs with the same one share a bank.
     """
 
     ipc: Annotated[int, Field(ge=1)] = 10
@@ -50,6 +52,8 @@ class DistillConfig:
     image_lr: Positive | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    bank: Annotated[int, Field(ge=0)] = 0
+    bank_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
 @validated(frozen=True, config=STRICT)

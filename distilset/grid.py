@@ -35,7 +35,7 @@ def save_grid(
             canvas[:, top : top + height, left : left + width] = image
     array = (canvas[0] if channels in (1, 2) else canvas[:3].permute(1, 2, 0)).numpy()
     picture = Image.fromarray(array)
-    factor = max(1, TARGET_WIDTH // picture.width)
+    factor = max(1, round(TARGET_WIDTH / picture.width))
     picture = picture.resize(
         (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
     )

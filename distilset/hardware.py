@@ -1,5 +1,6 @@
 """What the machine has, and the choices that follow from it: by rule, never by timing."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -7,7 +8,6 @@ from functools import cache
 import torch
 
 from distilset.errors import ConfigError, unknown_name
-from distilset.types import ImageSpec
 from distilset.types import ImageSpec
 
 CHUNK_PIXELS = 32 * 32 * 32
@@ -70,6 +70,14 @@ def _cpu_flags() -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(line.split())
+
+
+def memory_bytes() -> int | None:
+    """Return the machine's memory; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Initial synthetic images: real ones that a selector picks, noise, or another run's."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -8,14 +9,24 @@ from torch import Tensor
 
 from distilset.data.normalise import Transform
 from distilset.errors import ConfigError, unknown_name
+from distilset.hardware import memory_bytes
 from distilset.rng import Rng
 from distilset.selectors import SELECTORS
 from distilset.store import DistilledSet
 from distilset.types import ImageSet
 
+STATE_BYTES = 3 * 4
+"""Bytes for each value of a synthetic image: itself, its gradient and its momentum, in float32."""
+
 
 def check_init(init: str, train: ImageSet, ipc: int) -> None:
-    """Refuse an unknown name, and more images per class than the data have to pick from."""
+    """Refuse an unknown name, and more images per class than there are to pick from or than fit."""
+    size = STATE_BYTES * len(train.classes) * ipc * math.prod(train.spec.shape)
+    if size > (memory_bytes() or size):
+        raise ConfigError(
+            f"ipc {ipc} needs {size / 1e9:.0f} GB for the synthetic images of {train.spec} alone, "
+            "more than this machine has; take a smaller ipc"
+        )
     if init in SELECTORS:
         smallest = min(range(len(train.classes)), key=train.counts.__getitem__)
         if ipc > train.counts[smallest]:

@@ -85,7 +85,10 @@ def make_plan(config: RunConfig, train: ImageSet) -> Plan:
     config, reasons = resolve(config, train)
     transform = fit_transform(train, zca=config.data.zca)
     task = make_task(config, train, transform)
-    return Plan(config, task, get_method(config.method_name)(config.method, task), reasons)
+    method = get_method(config.method_name)(config.method, task)
+    if task.bank and getattr(method, "bank", None) is None:
+        raise ConfigError(f"method {config.method_name} cannot use a bank; leave distill.bank at 0")
+    return Plan(config, task, method, reasons)
 
 
 def check_train(train: ImageSet) -> None:
@@ -113,6 +116,9 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
         chunk=config.engine.chunk or default_chunk(train.spec, device),
     )
     lr = config.distill.image_lr or (1.0 if config.distill.ipc <= 50 else 10.0)
+    bank_seed = config.distill.bank_seed
+    if bank_seed is None and config.distill.bank:
+        bank_seed = config.distill.seed
     network = config.network
     if network.name == "convnet" and network.depth is None:
         network = replace(network, depth=default_depth(train.spec))
@@ -125,7 +131,7 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
         engine=engine,
         network=network,
         augmentation=augmentation,
-        distill=replace(config.distill, image_lr=lr),
+        distill=replace(config.distill, image_lr=lr, bank_seed=bank_seed),
     )
     return resolved, reasons
 
@@ -143,6 +149,8 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
         rng=Rng(config.distill.seed),
         ipc=config.distill.ipc,
         batch_real=config.distill.batch_real,
+        bank=config.distill.bank,
+        bank_seed=config.distill.bank_seed or 0,
         settings=EngineSettings(
             device=engine.device,
             precision="bf16" if engine.precision == "bf16" else "fp32",
@@ -218,6 +226,7 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
             f"{task.classes * task.ipc} images, {task.ipc} per class, from {distill.init}",
         ),
         ("real batch", f"{task.batch_real} per class and step"),
+        ("targets", f"a bank of {task.bank}" if task.bank else "fresh ones at every step"),
         ("steps", f"{distill.steps}, image lr {distill.image_lr:g}, momentum {distill.momentum:g}"),
         ("augmentation", operations + (f" ({reason})" if reason else "")),
         ("device", f"{engine.device}, {engine.threads} threads"),

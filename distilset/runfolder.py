@@ -7,7 +7,16 @@ from typing import Any
 from distilset.config import RunConfig, Tables, build, differences, to_toml
 from distilset.errors import ConfigError, DataError
 from distilset.files import write_text
-from distilset.store import CARD, IMAGES, SETTINGS, DistilledSet, claim, read_settings, refuse_used
+from distilset.store import (
+    CARD,
+    IMAGES,
+    SETTINGS,
+    DistilledSet,
+    claim,
+    read_settings,
+    refuse_used,
+    remove_partials,
+)
 
 MAY_CHANGE = ("distill.steps", "engine.checkpoint_every")
 MAY_BE_AUTO = ("device", "precision", "compile")
@@ -95,4 +104,6 @@ class RunFolder:
         """Take the folder and write the settings, before anything else is written."""
         if self.earlier is None:
             claim(self.path, overwrite=self.overwrite, half_made=self.resume)
+        else:
+            remove_partials(self.path)
         write_text(self.path / SETTINGS, to_toml(settings))

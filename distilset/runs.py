@@ -1,6 +1,7 @@
 """Runs in folders: start, go on, finish. What is on disk is whole at every moment."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -195,9 +196,10 @@ class Metrics:
         """Write what is waiting."""
         with self.path.open("a", encoding="utf-8") as file:
             for record, seconds in self.waiting:
+                loss = float(record.loss)
                 line = {
                     "step": record.step,
-                    "loss": float(record.loss),
+                    "loss": loss if math.isfinite(loss) else None,  # JSON has no NaN
                     "seconds": round(seconds, 4),
                 }
                 file.write(json.dumps(line) + "\n")

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from time import perf_counter
 
+from distilset.bank import Bank, Report
 from distilset.config import RunConfig
 from distilset.hardware import threads
 from distilset.optimise import Record
@@ -10,6 +12,7 @@ from distilset.plan import Plan, make_plan, probe, with_checkpoints
 from distilset.runfolder import RunFolder
 from distilset.runs import Progress, begin, carry_out, finish, resume
 from distilset.store import DistilledSet, write_results
+from distilset.targets import fresh
 from distilset.types import ImageSet
 
 
@@ -21,11 +24,23 @@ class Session:
     progress: Progress
     seconds_per_step: float
     folder: RunFolder | None
+    bank_seconds: float = 0.0
 
     @property
     def steps_left(self) -> int:
         """The steps still to do."""
         return max(0, self.plan.config.distill.steps - self.progress.state.step)
+
+    @property
+    def bank(self) -> Bank | None:
+        """The bank of targets, if the run uses one."""
+        return getattr(self.plan.method, "bank", None)
+
+    def build_bank(self, report: Report = lambda done, total: None) -> None:
+        """Compute the targets that a bank still lacks."""
+        if self.bank is not None:
+            with threads(self.plan.config.engine.threads):
+                self.bank.build(report)
 
     def records(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
         """Do the steps; raises `Interrupted` after saving, if ``stop`` says so."""
@@ -58,4 +73,18 @@ def open_session(config: RunConfig, train: ImageSet, folder: RunFolder | None = 
         resuming = folder is not None and folder.earlier is not None
         progress = resume(folder.path, plan) if folder and resuming else begin(plan)
         seconds = probe(plan, progress.state.images)
-    return Session(with_checkpoints(plan, seconds), progress, seconds, folder)
+        session = Session(with_checkpoints(plan, seconds), progress, seconds, folder)
+        return session if session.bank is None else _with_bank_time(session, session.bank)
+
+
+def _with_bank_time(session: Session, bank: Bank) -> Session:
+    """Tell the seconds of building a bank from those of a step, which the probe has mixed."""
+    missing = bank.missing
+    if not missing:
+        return session
+    start = perf_counter()
+    fresh(bank.task, bank.engine, 0)
+    target = perf_counter() - start
+    session.bank_seconds = missing * target
+    session.seconds_per_step = max(session.seconds_per_step - target, 0.1 * target)
+    return session

@@ -42,6 +42,8 @@ FLAGS: Mapping[str, str] = {
     "batch_real": "distill.batch_real",
     "image_lr": "distill.image_lr",
     "seed": "distill.seed",
+    "bank": "distill.bank",
+    "bank_seed": "distill.bank_seed",
     "norm": "network.norm",
     "device": "engine.device",
     "precision": "engine.precision",
@@ -131,5 +133,5 @@ def parse_toml(text: str, origin: str) -> dict[str, dict[str, Any]]:
 def data_source(text: str) -> str:
     """Return a data source as a run keeps it: paths absolute, to hold from anywhere."""
     path = Path(text).expanduser()
-    is_path = text not in ("digits", *KNOWN) and path.exists()
+    is_path = text not in ("", "digits", *KNOWN) and path.exists()
     return str(path.resolve()) if is_path else text

@@ -146,7 +146,14 @@ def claim(run: Path, *, overwrite: bool, half_made: bool = False) -> None:
     """
     refuse_used(run, overwrite=overwrite, half_made=half_made)
     run.mkdir(parents=True, exist_ok=True)
-    for path in [p for p in run.iterdir() if p.name in OURS or _is_partial(p.name)]:
+    remove_partials(run)
+    for name in OURS:
+        (run / name).unlink(missing_ok=True)
+
+
+def remove_partials(run: Path) -> None:
+    """Remove what killed writes left in a folder."""
+    for path in [p for p in run.iterdir() if _is_partial(p.name)]:
         path.unlink()
 
 

@@ -4,6 +4,7 @@ Distilling by mean matching is descending against a stream of them.
 """
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,27 @@ class Target:
     step: int
     augmentation: Draw
     means: Means
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """A stream of targets, by step."""
+
+    def target(self, step: int) -> Target:
+        """Return the target of a step, and leave its weights in the task's network."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A new network and new real images at every step, as in the papers."""
+
+    task: Task
+    engine: Engine
+
+    def target(self, step: int) -> Target:
+        """Make the target of a step."""
+        return fresh(self.task, self.engine, step)
 
 
 def fresh(task: Task, engine: Engine, step: int) -> Target:

@@ -24,6 +24,7 @@ class Task:
 
     The same ``step`` always gives the same network, real images and augmentation. Synthetic images
     are handed in separately: ``[classes * ipc, C, H, W]`` in normalised space, class by class.
+    ``bank`` is the number of targets of a bank, 0 for fresh ones; see `distilset.bank`.
     """
 
     train: ImageSet
@@ -34,6 +35,8 @@ class Task:
     ipc: int
     batch_real: int
     settings: EngineSettings
+    bank: int = 0
+    bank_seed: int = 0
 
     @property
     def classes(self) -> int:

@@ -15,12 +15,26 @@ import distilset
 from distilset import cli
 from distilset.methods.atom import ATOM
 from distilset.methods.base import STRICT, Weight
+from distilset.runfolder import RunFolder
+from distilset.runs import Interrupted
+from distilset.session import open_session
 from distilset.testing import drawn_images
 from distilset.types import Splits
 
 ENGINE = {"device": "cpu", "precision": "fp32", "compile": "off", "threads": 1}
 NETWORK = {"width": 8, "depth": 2}
-ARGS = "--network convnet:width=8,depth=2 --batch-real 4 --ipc 1 --compile off --threads 1".split()
+ARGS = [
+    "--network",
+    "convnet:width=8,depth=2",
+    "--batch-real",
+    "4",
+    "--ipc",
+    "1",
+    "--compile",
+    "off",
+    "--threads",
+    "1",
+]
 SHAPE, COUNTS = (3, 8, 8), (6, 6, 6)
 
 
@@ -141,3 +155,31 @@ class Struck(ATOM):
 
 
 STRUCK = "tests.small:Struck"
+
+
+IMAGES = "distilled.safetensors"
+
+
+def content(run) -> bytes:
+    return (run / IMAGES).read_bytes()
+
+
+def start(run, steps=6, stop_at=None, every=2, **allowed):
+    """Begin or resume a run in a folder and stop it after a step; return the records' steps."""
+    stated = {
+        "data": {"source": "drawn"},
+        "distill": {"ipc": 1, "steps": steps, "batch_real": 4},
+        "network": NETWORK,
+        "engine": {**ENGINE, "checkpoint_every": every},
+    }
+    folder = RunFolder(run, **allowed)
+    config = folder.settle(stated)
+    session = open_session(config, splits().train, folder)
+    seen = []
+    try:
+        for record in session.records(lambda: session.progress.state.step == stop_at):
+            seen.append(record.step)
+    except Interrupted:
+        return seen
+    session.finish()
+    return seen

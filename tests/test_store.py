@@ -1,9 +1,9 @@
-import json
 import os
 import shutil
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
@@ -43,17 +43,6 @@ def refusal(folder) -> str:
     text = str(caught.value)
     assert str(folder) in text
     return text
-
-
-def edit_card(folder, **changes):
-    path = folder / "distilled.json"
-    card = json.loads(path.read_text("utf-8"))
-    for key, value in changes.items():
-        if key in card["dataset"] and key not in card:
-            card["dataset"][key] = value
-        else:
-            card[key] = value
-    path.write_text(json.dumps(card), "utf-8")
 
 
 def test_a_run_folder_has_what_is_promised_and_loads(run):
@@ -106,6 +95,15 @@ def test_odd_class_names_survive(tmp_path):
     assert DistilledSet.load(tmp_path / "odd").classes == names
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sets_of_any_channels_and_many_classes_are_drawn(tmp_path, channels):
+    train = splits(shape=(channels, 4, 9), counts=[2] * 23).train
+    distil(train, steps=0, ipc=12, init="noise").save(tmp_path / "run")
+    with Image.open(tmp_path / "run" / "grid.png") as picture:
+        assert picture.mode == ("L" if channels < 3 else "RGB")
+        assert picture.width >= 200
+
+
 # Refusals to write
 
 
@@ -123,7 +121,12 @@ def test_a_used_folder_is_left_alone_without_overwrite(copy):
 
 
 def test_only_files_of_ours_are_ever_removed(tmp_path):
-    foreign = ["checkpoint-notes.txt", "download.partial", ".x.txt.12.partial", "distilled.json.bak"]
+    foreign = [
+        "checkpoint-notes.txt",
+        "download.partial",
+        ".x.txt.12.partial",
+        "distilled.json.bak",
+    ]
     for name in [*OURS, ".distilled.json.123.partial", *foreign]:
         (tmp_path / name).write_text(name)
     (tmp_path / "checkpoints").mkdir()
@@ -163,52 +166,6 @@ def test_missing_and_half_made_runs(tmp_path, copy):
 
 
 @pytest.mark.parametrize(
-    ("changes", "part"),
-    [
-        ({"schema_version": 2}, "schema version 2; this distilset reads up to 1"),
-        ({"schema_version": "one"}, "schema_version"),
-        ({"kind": "magic"}, "kind"),
-        ({"classes": "abc"}, "classes"),
-        ({"classes": []}, "classes"),
-        ({"classes": ["a", "b"]}, "labels outside 0..1"),
-        ({"dataset": None}, "dataset"),
-        ({"dataset": []}, "dataset"),
-        ({"ipc": 0}, "ipc"),
-        ({"ipc": "many"}, "ipc"),
-        ({"steps": -1}, "steps"),
-        ({"mean": [0.5]}, "mean (0.5,)"),
-        ({"mean": [0.5], "std": [0.5]}, "channels"),
-        ({"mean": [], "std": []}, "mean ()"),
-        ({"std": [0.0, 1.0, 1.0]}, "std above 0"),
-        ({"std": [-1.0, 1.0, 1.0]}, "std above 0"),
-        ({"mean": [float("nan"), 0.0, 0.0]}, "finite mean"),
-        ({"mean": [1e400, 0.0, 0.0]}, "finite mean"),
-        ({"std": ["a", 1, 1]}, "std"),
-        ({"image": [3, 8]}, "image"),
-        ({"image": [1, 8, 8]}, "the card says float32 [n, 1, 8, 8]"),
-        ({"image": [-3, 8, 8]}, "the card says"),
-        ({"versions": [1]}, "versions"),
-        ({"zca": "abc"}, "is missing: the run's images are whitened"),
-        ({"zca": 5}, "zca"),
-    ],
-)
-def test_cards_that_cannot_be_are_refused(copy, changes, part):
-    edit_card(copy, **changes)
-    assert part in refusal(copy)
-
-
-def test_unknown_facts_of_a_card_are_passed_over(copy):
-    edit_card(copy, mood="good")
-    assert len(DistilledSet.load(copy)) == 3
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100000, '{"kind": ' * 5, "\udcff"])
-def test_a_card_that_is_no_card_is_refused(copy, text):
-    (copy / "distilled.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert "is damaged" in refusal(copy)
-
-
-@pytest.mark.parametrize(
     ("tensors", "part"),
     [
         ({"images": torch.zeros(3, 3, 8, 8)}, "needs the tensors"),
@@ -239,12 +196,15 @@ def test_damaged_settings_are_refused(copy, text):
 def test_damage_anywhere_gives_a_sentence_or_a_set(copy, name):
     whole = (copy / name).read_bytes()
     head = 400 if name == "distilled.safetensors" else len(whole)  # the rest is pixels
+    sentences = []
     for damaged in mutations(whole[:head], 60):
         (copy / name).write_bytes(damaged + whole[head:])
         try:
             assert DistilledSet.load(copy).tensors()[0].shape[1:] == (3, 8, 8)
         except DataError as error:
-            assert str(copy) in str(error)
+            sentences.append(str(error))
+    assert sentences
+    assert all(str(copy) in sentence for sentence in sentences)
 
 
 # Whitened runs
@@ -270,7 +230,9 @@ def test_digits_can_be_whitened(tmp_path):
 
 def test_whitening_is_shared_by_content(whitened, whitened_run, tmp_path):
     whitened.save(tmp_path / "second")
-    inodes = {(f / "transform.safetensors").stat().st_ino for f in (whitened_run, tmp_path / "second")}
+    inodes = {
+        (f / "transform.safetensors").stat().st_ino for f in (whitened_run, tmp_path / "second")
+    }
     assert len(inodes) == 1
 
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from distilset.bank import Bank
 from distilset.engine import Engine, Piece
 from distilset.losses.statistics import Statistic, usable
 from distilset.methods.base import Update
-from distilset.targets import Target, fresh
+from distilset.targets import Fresh, Stream, Target
 from distilset.task import Task
 
 
@@ -23,6 +24,9 @@ class MeanMatching:
         self.task = task
         self.engine = Engine(task.network, kept, task.settings)
         self.groups = self.engine.groups(task.ipc, task.classes)
+        bank = Bank(task, self.engine, task.bank, task.bank_seed) if task.bank else None
+        self.bank = bank
+        self.stream: Stream = bank or Fresh(task, self.engine)
         self.left_out = [f"{statistic} is left out: it has one entry" for statistic in empty]
 
     @property
@@ -34,7 +38,7 @@ class MeanMatching:
 
     def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
         """Yield the one update of this step's target."""
-        yield self.loss(images, fresh(self.task, self.engine, step))
+        yield self.loss(images, self.stream.target(step))
 
     def loss(self, images: Float[Tensor, "n c h w"], target: Target) -> Update:
         """Yield the loss against a target, a group of classes at a time."""

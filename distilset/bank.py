@@ -1,0 +1,190 @@
+"""A bank of targets: computed once, kept in the cache on disk, cycled in random order.
+
+The real half of a step is the larger one; with a bank it is paid once for a finite number of
+networks and shared by every run that looks at the same data in the same way, whatever its images
+per class, learning rate or weights. A run with a bank never touches the real images after its
+initial ones.
+
+On disk a bank is a folder with one file for each statistic: float16 class means ``[targets,
+classes, d]``, appended to when a larger bank or another statistic is asked for. Its name is a hash
+of all that shapes the means.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from distilset.cache import cache_folder
+from distilset.engine import Engine, Means
+from distilset.errors import DataError
+from distilset.losses.statistics import Statistic
+from distilset.rng import Rng
+from distilset.targets import Target, fresh
+from distilset.task import Task
+
+VERSION = 1
+Report = Callable[[int, int], None]
+
+
+class Bank:
+    """``size`` targets of a task, drawn from a seed of their own.
+
+    Two runs with the same bank seed share the bank, and see the same networks and real images: a
+    spread over seeds needs a bank for each seed.
+    """
+
+    def __init__(self, task: Task, engine: Engine, size: int, seed: int) -> None:
+        self.task = replace(task, rng=Rng(seed).child("bank"))
+        self.order = task.rng
+        self.engine, self.size = engine, size
+        self.key = bank_key(self.task, seed)
+        digest = blake2b(json.dumps(self.key, sort_keys=True).encode(), digest_size=16)
+        self.folder = cache_folder("banks") / digest.hexdigest()
+        self._epoch: tuple[int, np.ndarray] | None = None
+        self._maps: dict[str, np.ndarray] = {}
+
+    def path(self, statistic: Statistic) -> Path:
+        """Return the file of a statistic."""
+        parts = [statistic.kind]
+        if statistic.kind != "features":
+            parts += [str(statistic.layer), f"{statistic.power:g}"]
+        return self.folder / f"{'-'.join(parts)}.f16"
+
+    def counts(self) -> list[int]:
+        """Return how many whole targets each statistic has on disk."""
+        widths = self._widths
+        found = []
+        for statistic in self.engine.statistics:
+            path = self.path(statistic)
+            size = path.stat().st_size if path.is_file() else 0
+            found.append(size // (2 * self.task.classes * widths[path.name]))
+        return found
+
+    @property
+    def missing(self) -> int:
+        """The number of targets that are still to be computed."""
+        return max(0, self.size - min(self.counts()))
+
+    @cached_property
+    def _widths(self) -> dict[str, int]:
+        """Return the length of every statistic's vector, by file name."""
+        device = self.task.settings.device
+        images = torch.zeros(2, *self.task.train.spec.shape, device=device)
+        with torch.no_grad():
+            values = self.engine.forward.eager(images)
+        pairs = zip(self.engine.statistics, values, strict=True)
+        return {self.path(statistic).name: value.shape[1] for statistic, value in pairs}
+
+    def build(self, report: Report = lambda done, total: None) -> None:
+        """Compute what is missing, target by target; interrupted work is kept.
+
+        One process builds at a time; another waits for it and finds the work done.
+
+        Raises:
+            DataError: if a mean is not finite, or too large for half precision.
+        """
+        if not self.missing:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "lock"):
+            (self.folder / "key.json").write_text(json.dumps(self.key, indent=2) + "\n", "utf-8")
+            counts = self._truncate()
+            first = min(counts)
+            for index in range(first, self.size):
+                self._append(index, counts)
+                report(index + 1 - first, self.size - first)
+        self._maps.clear()
+
+    def _truncate(self) -> list[int]:
+        """Cut off what an interrupted build left of a target."""
+        counts, widths = self.counts(), self._widths
+        for statistic, count in zip(self.engine.statistics, counts, strict=True):
+            path = self.path(statistic)
+            if path.is_file():
+                with path.open("r+b") as file:
+                    file.truncate(count * 2 * self.task.classes * widths[path.name])
+        return counts
+
+    def _append(self, index: int, counts: list[int]) -> None:
+        target = fresh(self.task, self.engine, index)
+        rows = zip(self.engine.statistics, target.means, counts, strict=True)
+        for statistic, mean, count in rows:
+            if index < count:
+                continue
+            values = mean.to("cpu", torch.float16)
+            if not bool(values.isfinite().all()):
+                raise DataError(
+                    f"target {index} of the bank has {statistic} that are infinite or not a "
+                    "number in half precision; run without a bank"
+                )
+            with self.path(statistic).open("ab") as file:
+                file.write(values.numpy().tobytes())
+
+    def target(self, step: int) -> Target:
+        """Return the target of a step, and leave its weights in the task's network.
+
+        Every target is used once before any is used again, in an order of the run's own seed. One
+        that is not on disk is computed, so that the result never depends on what is.
+        """
+        epoch, position = divmod(step, self.size)
+        if self._epoch is None or self._epoch[0] != epoch:
+            order = self.order.numpy("bank order", epoch).permutation(self.size)
+            self._epoch = (epoch, order)
+        return self.read(int(self._epoch[1][position]))
+
+    def read(self, index: int) -> Target:
+        """Return a target by its number."""
+        stored = [self._row(statistic, index) for statistic in self.engine.statistics]
+        if any(row is None for row in stored):
+            target = fresh(self.task, self.engine, index)
+            return replace(target, means=tuple(m.half().float() for m in target.means))
+        device = self.task.settings.device
+        means: Means = tuple(row.to(device).float() for row in stored if row is not None)
+        self.task.draw_network(index)
+        return Target(index, self.task.draw_augmentation(index), means)
+
+    def _row(self, statistic: Statistic, index: int) -> Tensor | None:
+        path = self.path(statistic)
+        if path.name not in self._maps:
+            self._maps |= self._open()
+        mapped = self._maps.get(path.name)
+        if mapped is None or index >= len(mapped):
+            return None
+        return torch.from_numpy(np.array(mapped[index]))
+
+    def _open(self) -> dict[str, np.ndarray]:
+        widths, opened = self._widths, {}
+        for statistic, count in zip(self.engine.statistics, self.counts(), strict=True):
+            path = self.path(statistic)
+            if count:
+                shape = (count, self.task.classes, widths[path.name])
+                opened[path.name] = np.memmap(path, np.float16, "r", shape=shape)
+        return opened
+
+
+def bank_key(task: Task, seed: int) -> Mapping[str, Any]:
+    """Return all that shapes the means, but for the statistics, which have a file each."""
+    transform = task.transform
+    return {
+        "version": VERSION,
+        "train": task.train.digest,
+        "mean": list(transform.mean),
+        "std": list(transform.std),
+        "zca": transform.zca is not None,
+        "network": repr(task.network),
+        "augmentation": asdict(task.augmentation),  # type: ignore[call-overload]
+        "batch_real": task.batch_real,
+        "settings": asdict(task.settings),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "seed": seed,
+    }
