@@ -1,7 +1,6 @@
 """What the timing programs share: data, memory in a process of its own, the machine's best rate."""
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -71,9 +70,20 @@ def best_bf16_rate(size: int = 2048, rounds: int = 7) -> float:
     return 2 * size**3 / min(times) / 1e12
 
 
-def peak_bytes() -> int:
-    """Return the largest resident size this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _status(name: str) -> int:
+    """Return a figure of this process's memory, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"the system does not tell {name}")
+
+
+def peak_bytes(function: Callable[[], object]) -> int:
+    """Return how far a call lifts this process's resident memory above what it had before."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = _status("VmRSS")
+    function()
+    return _status("VmHWM") - before
 
 
 def in_own_process(program: str, arguments: Sequence[str]) -> dict:

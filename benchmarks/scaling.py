@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py --method datadam --norm instance --json FILE
 
-Every point runs in a process of its own on drawn images, so that its peak memory is its own; peaks
-are less the resident size once the data are there. Medians of `--steps` steps after the first.
+Every point runs in a process of its own on drawn images, so that its peak memory is its own,
+above what the process had once the data were there. Medians of `--steps` steps after the first.
 """
 
 import argparse
@@ -51,14 +51,12 @@ def measure(point: dict[str, int], method: str, norm: str, steps: int) -> dict:
     plan = make_plan(config, train)
     task = plan.task
     images = initial_images("random", train, task.transform, task.ipc, task.rng)
-    base = peak_bytes()
-    step = our_step(plan, images)
-    first = seconds(step)
-    times = [seconds(step) for _ in range(steps)]
+    step, times = our_step(plan, images), []
+    peak = peak_bytes(lambda: times.extend(seconds(step) for _ in range(steps + 1)))
     return {
-        "seconds": statistics.median(times),
-        "first_seconds": first,
-        "bytes": peak_bytes() - base,
+        "seconds": statistics.median(times[1:]),
+        "first_seconds": times[0],
+        "bytes": peak,
         "precision": task.settings.precision,
     }
 

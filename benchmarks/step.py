@@ -4,7 +4,7 @@
         --norm instance --rounds 7 --json FILE
 
 `ratio` is the twin's median over ours, in the steady state; compilation is timed apart. Peak memory
-is that of a process of its own for each, less that of one which only loads the data.
+is that of three steps in a process of its own, above what the process had before them.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def twin_step(plan: Plan, twin: TwinStep, images: Tensor) -> Callable[[], float]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 
@@ -119,7 +119,7 @@ def differences(plan: Plan, twin: TwinStep, images: Tensor) -> dict[str, float]:
     for update in plan.method.episode(ours, 0):
         for part in update:
             part.backward()
-            loss += float(part)
+            loss += float(part.detach())
     copy_weights(plan.task.network, twin.network)
     other = twin_loss(plan, twin, theirs, 0)
     other.backward()
@@ -128,7 +128,7 @@ def differences(plan: Plan, twin: TwinStep, images: Tensor) -> dict[str, float]:
     cosine = torch.cosine_similarity(ours.grad.flatten(), theirs.grad.flatten(), dim=0)
     gap = (ours.grad - theirs.grad).norm() / theirs.grad.norm()
     return {
-        "loss_relative": abs(loss - float(other)) / abs(float(other)),
+        "loss_relative": abs(loss - float(other.detach())) / abs(float(other.detach())),
         "gradient_cosine": float(cosine),
         "gradient_relative": float(gap),
     }
@@ -179,14 +179,12 @@ def measure(arguments: argparse.Namespace) -> dict:
     }
 
 
-def memory(arguments: argparse.Namespace) -> dict[str, int]:
-    """Return the peak of this process after three steps of ours, of the twin's, or of none."""
+def memory(arguments: argparse.Namespace) -> int:
+    """Return the peak of three steps, ours or the twin's, above what is there before them."""
     plan, images = make(arguments, train_part(arguments.data))
-    if arguments.only == "ours":
-        alternate(3, our_step(plan, images))
-    elif arguments.only == "twin":
-        alternate(3, twin_step(plan, make_twin(arguments, plan), images))
-    return {"bytes": peak_bytes()}
+    twin = make_twin(arguments, plan)
+    step = our_step(plan, images) if arguments.only == "ours" else twin_step(plan, twin, images)
+    return peak_bytes(lambda: alternate(3, step))
 
 
 def parse() -> argparse.Namespace:
@@ -202,7 +200,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", choices=("ours", "twin", "none"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("ours", "twin"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -212,18 +210,17 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.only:
-        print(f'{{"bytes": {memory(arguments)["bytes"]}}}')
+        print(f'{{"bytes": {memory(arguments)}}}')
         return
     result = measure(arguments)
     names = ("data", "ipc", "batch_real", "method", "norm", "network", "device")
     words = [w for n in names for w in (f"--{n.replace('_', '-')}", str(getattr(arguments, n)))]
     if arguments.threads:
         words += ["--threads", str(arguments.threads)]
-    peaks = {
+    result["peak_bytes"] = {
         which: in_own_process(__file__, [*words, "--only", which])["bytes"]
-        for which in ("none", "ours", "twin")
+        for which in ("ours", "twin")
     }
-    result["peak_bytes"] = {which: peaks[which] - peaks["none"] for which in ("ours", "twin")}
     finish(result, arguments.json)
 
 

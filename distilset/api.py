@@ -29,6 +29,9 @@ from distilset.stated import from_flags, load_preset
 from distilset.store import Card, DistilledSet, zca_digest
 from distilset.types import DatasetInfo, ImageSet, Splits
 
+_TRAINERS = Trainers()
+"""Networks built and compiled by earlier calls, to be used again."""
+
 
 def distill(
     train: ImageSet,
@@ -163,7 +166,7 @@ def evaluate(
     splits = Splits(test, test, test)
     entry = Entry(f"{distilled.card.method} (in memory)", distilled, splits)
     with limit_threads(threads):
-        return judge_run(entry, request, chosen, request.protocol(protocol), Trainers())[0]
+        return judge_run(entry, request, chosen, request.protocol(protocol), _TRAINERS)[0]
 
 
 def train_settings(device: str = "auto", precision: str = "auto") -> TrainSettings:

@@ -19,8 +19,7 @@ from distilset.errors import ConfigError
 from distilset.hardware import default_chunk, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method
-from distilset.models import build_network, couples_images
-from distilset.models.convnet import default_depth
+from distilset.models import build_network, couples_images, settled
 from distilset.optimise import State, descend
 from distilset.rng import Rng
 from distilset.task import Task
@@ -119,9 +118,6 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
     bank_seed = config.distill.bank_seed
     if bank_seed is None and config.distill.bank:
         bank_seed = config.distill.seed
-    network = config.network
-    if network.name == "convnet" and network.depth is None:
-        network = replace(network, depth=default_depth(train.spec))
     augmentation, reasons = config.augmentation, {"precision": reason, "compile": why}
     if not train.info.mirror and "flip" in augmentation.operations:
         augmentation = augmentation.without_flip()
@@ -129,7 +125,7 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
     resolved = replace(
         config,
         engine=engine,
-        network=network,
+        network=settled(config.network, train.spec),
         augmentation=augmentation,
         distill=replace(config.distill, image_lr=lr, bank_seed=bank_seed),
     )

@@ -106,7 +106,7 @@ def test_evaluating_gives_a_row(made):
     score = distilset.evaluate(made, splits().test, **FAST)
     assert (score.trials, score.epochs, score.split, score.images) == (2, 1, "test", 3)
     assert (score.network, score.norm, score.protocol, score.method) == (
-        *("convnet", "instance", "dm", "atom"),
+        *("convnet:width=8,depth=2", "instance", "dm", "atom"),
     )
     again = distilset.evaluate(made, splits().test, **FAST)
     assert again.accuracies == score.accuracies

@@ -283,3 +283,15 @@ def test_a_selection_is_a_run_like_any_other(capsys, made, data, tmp_path):
     code, out, _ = call(capsys, *distill(data, tmp_path / "run", "--init", made / "chosen"))
     assert code == 0
     assert "3 images of 3 classes" in out
+
+
+def test_bank_is_built_ahead_and_shared(capsys, data):
+    """What `bank` built, a run with the same settings finds."""
+    words = [word for word in ARGS if word not in ("--ipc",)]
+    del words[words.index("1")]
+    for size, built in ((2, 2), (3, 1)):
+        code, out, _ = call(capsys, "bank", data, "--size", size, *words)
+        assert (code, out.strip()) == (
+            0,
+            f"bank of {size} targets: {built} built, the rest was there",
+        )

@@ -115,10 +115,14 @@ def test_scores_are_appended_under_one_heading(entries, tmp_path):
     (score, results), *_ = matrix(entries[:1], request(trials=2))
     odd = [*results, TrialResult(50.0, 1.0, 'a "reason", with\na break')]
     for _ in range(2):
-        append_scores(tmp_path / "scores.csv", score, odd)
+        append_scores(tmp_path / "scores.csv", score, odd, steps=4)
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
-    assert [row["trial"] for row in rows] == ["0", "1", "2"] * 2
+    assert [(row["trial"], row["steps"]) for row in rows] == [
+        ("0", "4"),
+        ("1", "4"),
+        ("2", "4"),
+    ] * 2
     assert rows[2]["compute"] == 'a "reason", with\na break'
     assert [float(row["accuracy"]) for row in rows[:2]] == pytest.approx(score.accuracies, abs=1e-3)

@@ -19,7 +19,7 @@ from distilset.evaluation.runner import Judge, Progress, Trainers, TrialResult
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import TrainSettings
 from distilset.files import write_text
-from distilset.models import NetworkConfig
+from distilset.models import NetworkConfig, network_label
 from distilset.rng import Rng
 from distilset.selectors import SELECTORS, get_selector
 from distilset.types import ImageSet
@@ -117,7 +117,7 @@ def _row(
         method=name,
         dataset=train.info.name,
         ipc=ipc,
-        network=judge.network.name,
+        network=network_label(judge.network, train.spec),
         norm=judge.network.norm,
         protocol=judge.protocol.name,
         epochs=judge.protocol.total_epochs(n),

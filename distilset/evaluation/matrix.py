@@ -14,7 +14,7 @@ from distilset.evaluation.protocols import Protocol, get_protocol
 from distilset.evaluation.runner import Progress, Trainers, TrialResult, score_images
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import TrainSettings
-from distilset.models import NETWORKS, NetworkConfig
+from distilset.models import NETWORKS, NetworkConfig, network_label, settled
 from distilset.selectors.base import check_request
 from distilset.store import DistilledSet
 from distilset.types import ImageSet, Splits
@@ -59,10 +59,12 @@ class Request:
 
     def networks_of(self, distilled: DistilledSet) -> list[NetworkConfig]:
         """Return the networks for a run: those asked for, or its own, with the norm asked for."""
-        own = {k: v for k, v in distilled.settings.get("network", {}).items() if k != "norm"}
-        norm = self.norm or distilled.card.norm
-        tables = self.networks or [own or {"name": distilled.card.network}]
-        return [network_config({"norm": norm, **table}) for table in tables]
+        own = distilled.settings.get("network", {}) or {"name": distilled.card.network}
+        asked = {} if self.norm is None else {"norm": self.norm}
+        return [
+            settled(network_config({"norm": distilled.card.norm, **table, **asked}), distilled.spec)
+            for table in self.networks or [own]
+        ]
 
 
 def network_config(table: Mapping[str, Any]) -> NetworkConfig:
@@ -150,7 +152,7 @@ def judge_run(
         method=card.method,
         dataset=card.dataset.name,
         ipc=card.ipc,
-        network=network.name,
+        network=network_label(network, part.spec),
         norm=network.norm,
         protocol=protocol.name,
         epochs=protocol.total_epochs(len(images)),
@@ -231,9 +233,12 @@ def _baseline(
     )
 
 
-def append_scores(path: Path, score: Score, results: Sequence[TrialResult]) -> None:
-    """Append a row for each trained network to a CSV file; the first row makes the heading."""
-    facts = score.as_row()
+def append_scores(path: Path, score: Score, results: Sequence[TrialResult], steps: int) -> None:
+    """Append a row for each trained network to a CSV file; the first row makes the heading.
+
+    ``steps`` tells rows of a run apart that was lengthened in between.
+    """
+    facts = score.as_row() | {"steps": steps}
     for key in ("accuracy_mean", "accuracy_std", "accuracies", "seconds", "trials"):
         facts.pop(key)
     text = io.StringIO()

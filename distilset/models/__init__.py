@@ -1,6 +1,7 @@
 """Networks by name, their settings, and drawing fresh ones from a keyed random stream."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from typing import Annotated, get_args
 
 from pydantic import ConfigDict, Field
@@ -8,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from distilset.errors import ConfigError, unknown_name
-from distilset.models.convnet import Activation, ConvNet, Norm, Pooling
+from distilset.models.convnet import Activation, ConvNet, Norm, Pooling, default_depth
 from distilset.rng import Rng
 from distilset.types import ImageSpec
 
@@ -19,7 +20,9 @@ __all__ = [
     "build_network",
     "couples_images",
     "initialise",
+    "network_label",
     "network_table",
+    "settled",
 ]
 
 NORMS: tuple[str, ...] = get_args(Norm)
@@ -57,6 +60,26 @@ def _convnet(config: NetworkConfig, spec: ImageSpec, classes: int) -> nn.Module:
 
 
 NETWORKS: Mapping[str, Callable[[NetworkConfig, ImageSpec, int], nn.Module]] = {"convnet": _convnet}
+
+
+def settled(config: NetworkConfig, spec: ImageSpec) -> NetworkConfig:
+    """Return the same with every open setting made concrete for images of ``spec``."""
+    if config.name == "convnet" and config.depth is None:
+        return replace(config, depth=default_depth(spec))
+    return config
+
+
+def network_label(config: NetworkConfig, spec: ImageSpec) -> str:
+    """Return the name with the options, but for norm, that differ from the defaults.
+
+    Example:
+        >>> network_label(NetworkConfig(width=64, depth=3), ImageSpec(3, 32, 32))
+        'convnet:width=64'
+    """
+    usual = asdict(settled(NetworkConfig(name=config.name, norm=config.norm), spec))  # type: ignore[call-overload]
+    own = asdict(settled(config, spec))  # type: ignore[call-overload]
+    options = [f"{key}={value}" for key, value in own.items() if value != usual[key]]
+    return ":".join([config.name, ",".join(options)]) if options else config.name
 
 
 def build_network(config: NetworkConfig, spec: ImageSpec, classes: int) -> nn.Module:

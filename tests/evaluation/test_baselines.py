@@ -50,7 +50,8 @@ def test_row_of_a_selector(run, name, sets):
     assert (score.method, score.ipc, score.images, score.seed) == (name, 2, 20, 3)
     assert (score.trials, score.protocol, score.epochs) == (2, "short", 20)
     assert (score.labels, score.augmentation, score.split) == ("hard", "dsa", "test")
-    assert (score.network, score.norm, score.dataset) == ("convnet", "instance", "digits")
+    assert score.network == "convnet:width=16,depth=2"
+    assert (score.norm, score.dataset) == ("instance", "digits")
     assert score.accuracy_mean > 30
     assert run(name, seed=3).accuracies == score.accuracies
 

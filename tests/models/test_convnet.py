@@ -9,6 +9,7 @@ from distilset.models import (
     build_network,
     couples_images,
     initialise,
+    network_label,
     network_table,
 )
 from distilset.rng import Rng
@@ -98,6 +99,14 @@ def test_settings_from_text():
         network_table("convnt")
     with pytest.raises(ConfigError, match="key=value"):
         network_table("convnet:deep")
+
+
+def test_labels_tell_networks_apart():
+    def label(**options):
+        return network_label(NetworkConfig(**options), CIFAR)
+
+    assert label() == label(depth=3, norm="batch") == "convnet"
+    assert label(depth=4, width=64, pooling="max") == "convnet:width=64,depth=4,pooling=max"
 
 
 def test_too_many_channels_and_too_small_images_are_refused():

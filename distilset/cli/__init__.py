@@ -1,0 +1,54 @@
+"""The command line: arguments to settings, one call, print. Imported by nothing.
+
+Nothing heavy is imported before a command runs, so that ``--help`` answers at once.
+"""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from distilset.cli.distilling import bank, distill
+from distilset.cli.evaluating import evaluate
+from distilset.cli.looking import list_, select, show
+from distilset.cli.options import KINDS
+from distilset.errors import DistilsetError
+
+__all__ = ["KINDS", "app", "main"]
+
+app = typer.Typer(
+    name="distilset",
+    help="Dataset distillation: a folder of labelled images in, a few synthetic images out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for command in (distill, select, evaluate, bank, show):
+    app.command()(command)
+app.command("list")(list_)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from distilset import __version__
+
+        print(f"distilset {__version__}")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the command line; an error that is the user's is one sentence and exit code 2."""
+    try:
+        app()
+    except DistilsetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"error: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)

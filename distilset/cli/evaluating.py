@@ -1,0 +1,112 @@
+"""``distilset evaluate``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from distilset.cli import options as o
+from distilset.cli.reading import load
+from distilset.errors import ConfigError
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN ...")],
+    data: Annotated[
+        str | None, typer.Option(help="The data, if not where the run found them.")
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Network to train [the run's]. May be repeated.")
+    ] = None,
+    norm: Annotated[str | None, typer.Option(help="Norm of the networks [the run's].")] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="dm, datadam or quick [dm]. May be repeated.")
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="random, kcenter, herding or whole, beside the runs. May be repeated."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="test or val.")] = "test",
+    epochs: Annotated[int | None, typer.Option(help="Epochs [the protocol's].")] = None,
+    trials: Annotated[int, typer.Option(help="Networks for each row.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
+    threads: o.Threads = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Train fresh networks on runs and score them on real images."""
+    from distilset.api import train_settings
+    from distilset.evaluation import Request
+    from distilset.hardware import threads as limit_threads
+    from distilset.models import network_table
+    from distilset.store import DistilledSet
+    from distilset.terminal import stderr
+
+    request = Request(
+        networks=tuple(network_table(text) for text in network or ()),
+        norm=norm,
+        protocols=tuple(protocol or ("dm",)),
+        baselines=tuple(baseline or ()),
+        split=split,
+        epochs=epochs,
+        trials=trials,
+        seed=seed,
+        settings=train_settings(device, precision),
+    )
+    loaded = [(run, DistilledSet.load(run)) for run in runs]
+    for _, distilled in loaded:
+        request.networks_of(distilled)
+    with limit_threads(threads):
+        _evaluate(_entries(loaded, data, stderr()), request, json_)
+
+
+def _entries(loaded: Any, data: str | None, console: Any) -> Any:
+    """Pair every run with its data; data that several runs share are read once.
+
+    How the data were split is what the card says.
+    """
+    from distilset.api import data_table
+    from distilset.config import data_config
+    from distilset.evaluation import Entry
+
+    entries, read = [], {}
+    for run, distilled in loaded:
+        info = distilled.card.dataset
+        source = data or distilled.settings.get("data", {}).get("source")
+        config = data_config(data_table(info) | ({"source": source} if source else {}))
+        if config.source.startswith("python:"):
+            raise ConfigError(f"{run} was made from a data set in Python; name the data by --data")
+        if config not in read:
+            read[config] = load(config, console)
+        splits = read[config]
+        if splits.info.fingerprint != info.fingerprint:
+            console.print(
+                f"note: these are not the data that {run} was made from "
+                f"(fingerprint {splits.info.fingerprint}, the card has {info.fingerprint})",
+                markup=False,
+            )
+        entries.append(Entry(str(run), distilled, splits))
+    return entries
+
+
+def _evaluate(entries: Any, request: Any, as_json: bool) -> None:
+    import json
+
+    from distilset.evaluation import append_scores, matrix
+    from distilset.store import SCORES
+    from distilset.terminal import score_table, stderr, stdout, training_bars
+
+    console = stderr()
+    steps = {entry.name: entry.distilled.card.steps for entry in entries}
+    scores = []
+    with training_bars(console) as watch:
+        for score, results in matrix(entries, request, watch):
+            scores.append(score)
+            console.print(f"{score.run}: {score}", markup=False)
+            if score.run in steps and results:
+                append_scores(Path(score.run) / SCORES, score, results, steps[score.run])
+    if as_json:
+        print(json.dumps({"rows": [score.as_row() for score in scores]}, indent=2))
+    else:
+        stdout().print(score_table(scores))

@@ -1,0 +1,26 @@
+"""Reading data for a command, with progress and a word on what could not be read."""
+
+from typing import Any
+
+
+def load(data: Any, console: Any) -> Any:
+    """Load data as settings of `[data]` say; tell which files are left out."""
+    from distilset.data import load_data
+    from distilset.terminal import counter
+
+    splits = load_data(
+        data.source,
+        resolution=data.resolution,
+        val=data.val,
+        split_seed=data.split_seed,
+        like=data.like,
+        progress=counter(console, "reading images"),
+    )
+    if splits.info.skipped_count:
+        names = ", ".join(splits.info.skipped)
+        console.print(
+            f"{splits.info.skipped_count} unreadable files are left out: {names}"
+            + (" ..." if splits.info.skipped_count > len(splits.info.skipped) else ""),
+            markup=False,
+        )
+    return splits
