@@ -2,8 +2,8 @@
 
 Images go through the network in chunks that stay in cache, each chunk's statistics are reduced at
 once to weighted sums per class in float32, so that memory grows neither with the real batch nor
-with the number of classes. Chunks are cut by class index alone, never by what else a process holds,
-so that a process which owns some of the classes computes the same bits as one that owns all.
+with the number of classes. Chunks are cut by the data's classes alone, never by what else a process
+holds, so that a process which owns whole pieces computes the same bits as one that owns all.
 
 A network with BatchNorm couples the images of a batch; its batch goes through in one chunk.
 """
@@ -69,7 +69,8 @@ def cut(counts: Sequence[int], chunk: int | None) -> list[Piece]:
     starts = [0]
     for count in counts:
         starts.append(starts[-1] + count)
-    together = len(counts) if chunk is None else max(1, chunk // max(counts))
+    fits = len(counts) if chunk is None else max(1, chunk // max(counts))
+    together = -(-len(counts) // -(-len(counts) // fits))  # as many groups, nearly equal
     spans = []
     for first in range(0, len(counts), together):
         last = min(first + together, len(counts))
