@@ -12,7 +12,7 @@ from distilset.compilation import has_cpp_compiler
 from distilset.config import Tables, build, merge
 from distilset.data.known import KNOWN
 from distilset.data.normalise import fit_transform
-from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run
+from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run, network_config
 from distilset.evaluation.runner import Trainers
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import TrainSettings
@@ -23,7 +23,8 @@ from distilset.optimise import Record
 from distilset.plan import check_train, versions
 from distilset.rng import Rng
 from distilset.runfolder import RunFolder
-from distilset.selectors import get_selector
+from distilset.selectors import Features, get_selector
+from distilset.selectors.features import network_features
 from distilset.session import open_session
 from distilset.stated import from_flags, load_preset
 from distilset.store import Card, DistilledSet, zca_digest
@@ -92,14 +93,23 @@ def select(
     *,
     seed: int = 0,
     zca: bool = False,
+    features: str | Features | None = None,
 ) -> DistilledSet:
     """Select ``ipc`` real images per class: a coreset, in the same form as a distilled set.
+
+    ``features`` says in which vectors distances are measured: flattened normalised pixels without
+    it, else the last features of a network with drawn weights (``"convnet"``), or a function from
+    bytes ``[n, C, H, W]`` to ``[n, d]``.
 
     Raises:
         ConfigError: an unknown selector, or more images asked for than the smallest class has.
     """
     check_train(train)
-    chosen = get_selector(selector)(train, ipc, Rng(seed).child("init"))
+    rng = Rng(seed).child("init")
+    named = features if isinstance(features, str) else None
+    if isinstance(features, str):
+        features = network_features(network_config(network_table(features)), train, rng)
+    chosen = get_selector(selector)(train, ipc, rng, features)
     transform = fit_transform(train, zca=zca)
     card = Card(
         kind="selection",
@@ -114,7 +124,10 @@ def select(
         versions=versions(),
     )
     labels = torch.arange(len(train.classes)).repeat_interleave(ipc)
-    settings = {"data": data_table(train.info), "selection": {"selector": selector, "ipc": ipc}}
+    selection: dict[str, Any] = {"selector": selector, "ipc": ipc, "seed": seed}
+    if named is not None:
+        selection["features"] = named
+    settings = {"data": data_table(train.info), "selection": selection}
     return DistilledSet(train.images[chosen].float() / 255, labels, card, transform, settings)
 
 

@@ -16,6 +16,9 @@ def select(
     out: o.Out,
     selector: Annotated[str, typer.Option(help="random, kcenter or herding.")] = "random",
     ipc: o.Ipc = None,
+    features: Annotated[
+        str | None, typer.Option(help="Measure in features of this network [in pixels].")
+    ] = None,
     resolution: o.Resolution = None,
     like: o.Like = None,
     val: o.Val = None,
@@ -40,7 +43,12 @@ def select(
     config = data_config({"source": data, **flags.get("data", {})})
     splits = load(config, stderr())
     chosen = api.select(
-        splits.train, selector, 10 if ipc is None else ipc, seed=seed or 0, zca=config.zca
+        splits.train,
+        selector,
+        10 if ipc is None else ipc,
+        seed=seed or 0,
+        zca=config.zca,
+        features=features,
     )
     chosen.save(out, overwrite=overwrite)
     stdout().print(f"{out}: {len(chosen)} images of {len(chosen.classes)} classes", markup=False)

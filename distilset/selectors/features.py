@@ -7,9 +7,13 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from distilset.errors import ConfigError
+from distilset.models import NetworkConfig, build_network, initialise
+from distilset.rng import Rng
 from distilset.types import DatasetInfo, ImageSet
 
 Features = Callable[[UInt8[Tensor, "n channels height width"]], Float[Tensor, "n d"]]
+
+_CHUNK = 256
 
 
 def normalised_pixels(
@@ -41,6 +45,24 @@ def class_features(
             f"got shape {list(vectors.shape)}"
         )
     return vectors.to(torch.float32)
+
+
+def network_features(config: NetworkConfig, train: ImageSet, rng: Rng) -> Features:
+    """Return the last features of a network with freshly drawn weights, as a function of bytes.
+
+    It sees normalised images; BatchNorm uses its running statistics, so that an image's vector
+    does not depend on the others.
+    """
+    network = build_network(config, train.spec, len(train.classes)).eval()
+    initialise(network, rng, "features")
+
+    def features(images: UInt8[Tensor, "n channels height width"]) -> Float[Tensor, "n d"]:
+        pixels = normalised_pixels(images, train.info).view(len(images), *train.spec.shape)
+        with torch.no_grad():
+            parts = [network.features(part).last for part in pixels.split(_CHUNK)]  # type: ignore[operator]
+        return torch.cat(parts)
+
+    return features
 
 
 def distances(vectors: Float32[Tensor, "m d"], point: Float32[Tensor, " d"]) -> Tensor:

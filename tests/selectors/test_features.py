@@ -2,9 +2,15 @@ import pytest
 import torch
 
 from distilset.errors import ConfigError
+from distilset.models import NetworkConfig
 from distilset.rng import Rng
-from distilset.selectors import SELECTORS
-from distilset.selectors.features import class_features, distances, normalised_pixels
+from distilset.selectors import SELECTORS, get_selector
+from distilset.selectors.features import (
+    class_features,
+    distances,
+    network_features,
+    normalised_pixels,
+)
 
 by_distance = pytest.mark.parametrize("name", ["herding", "kcenter"])
 
@@ -43,3 +49,16 @@ def test_distances():
     expected = ((vectors.double() - vectors[3].double()) ** 2).sum(1).sqrt()
     torch.testing.assert_close(distances(vectors, vectors[3]).double(), expected)
     assert distances(vectors, vectors[3])[3] == 0
+
+
+def test_features_of_a_network_are_its_last_ones(make_set):
+    train = make_set()
+    config = NetworkConfig(width=8, depth=1, norm="batch")
+    features = network_features(config, train, Rng(0))
+    vectors = features(train.images)
+    assert vectors.shape == (len(train), 8 * 2 * 2)
+    assert torch.allclose(features(train.images[3:5]), vectors[3:5], atol=1e-6)
+    assert torch.equal(vectors, network_features(config, train, Rng(0))(train.images))
+    assert not torch.equal(vectors, network_features(config, train, Rng(1))(train.images))
+    rows = get_selector("kcenter")(train, 3, Rng(0), features)
+    assert sorted(train.labels[rows].tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
