@@ -28,7 +28,7 @@ DEMO := runs/demo
 
 demo: .venv/.core
 	$(BIN)/distilset distill digits --method atom --ipc 1 --steps 500 --out $(DEMO)/atom-1 --overwrite
-	$(BIN)/distilset distill digits --method atom --ipc 10 --steps 1000 --out $(DEMO)/atom-10 --overwrite
+	$(BIN)/distilset distill digits --method atom --ipc 10 --steps 500 --out $(DEMO)/atom-10 --overwrite
 	$(BIN)/distilset evaluate $(DEMO)/atom-1 $(DEMO)/atom-10 \
 		--protocol quick --baseline random --baseline kcenter --baseline whole --trials 5
 	$(BIN)/distilset show $(DEMO)/atom-10
