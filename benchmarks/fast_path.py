@@ -15,13 +15,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import distilset as ds
 
 STEPS = 1000
-Cell = dict[str, int | str]
+Cell = dict[str, Any]
 
 
 def cells() -> Iterator[Cell]:
@@ -102,9 +103,8 @@ def main() -> None:
     arguments = parser.parse_args()
     start = time.perf_counter()
     done = {key(row) for row in read(arguments.rows)}
-    missing = [cell for cell in cells() if key(cell) not in done]
-    if missing and arguments.budget:
-        splits = ds.load_data(arguments.data, like=arguments.like, val=0.1)
+    missing = [cell for cell in cells() if key(cell) not in done] if arguments.budget else []
+    splits = ds.load_data(arguments.data, like=arguments.like, val=0.1)
     for cell in missing:
         if time.perf_counter() - start >= arguments.budget:
             break
