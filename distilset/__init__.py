@@ -10,6 +10,7 @@ _HOMES = {
     "distill": "distilset.api",
     "select": "distilset.api",
     "evaluate": "distilset.api",
+    "report": "distilset.api",
     "DistilledSet": "distilset.store",
     "ImageSet": "distilset.types",
     "Splits": "distilset.types",
@@ -27,11 +28,12 @@ __all__ = [
     "distill",
     "evaluate",
     "load_data",
+    "report",
     "select",
 ]
 
 if TYPE_CHECKING:
-    from distilset.api import distill, evaluate, select
+    from distilset.api import distill, evaluate, report, select
     from distilset.data import load_data
     from distilset.errors import ConfigError, DataError
     from distilset.store import DistilledSet

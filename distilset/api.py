@@ -1,6 +1,6 @@
 """The facade: what ``import distilset`` offers, and what the command line calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -10,17 +10,21 @@ import torch
 
 from distilset.compilation import has_cpp_compiler
 from distilset.config import Tables, build, merge
+from distilset.data import load_data
 from distilset.data.known import KNOWN
 from distilset.data.normalise import fit_transform
+from distilset.errors import ConfigError, DistilsetError
 from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run, network_config
 from distilset.evaluation.runner import Trainers
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import TrainSettings
 from distilset.hardware import resolve_device, resolve_precision
 from distilset.hardware import threads as limit_threads
+from distilset.live import check_tensorboard
 from distilset.models import network_table
 from distilset.optimise import Record
 from distilset.plan import check_train, versions
+from distilset.reporting import Real, RunFacts, read_runs, write_page
 from distilset.rng import Rng
 from distilset.runfolder import RunFolder
 from distilset.selectors import Features, get_selector
@@ -45,6 +49,7 @@ def distill(
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[Record], None] | None = None,
+    tensorboard: bool = False,
     **flags: Any,
 ) -> DistilledSet:
     """Distil a training part to ``ipc`` synthetic images per class.
@@ -59,6 +64,7 @@ def distill(
         resume: go on from the last checkpoint in ``out``, or start.
         overwrite: replace an earlier run in ``out``.
         progress: called after every step.
+        tensorboard: write losses and images into ``out``'s folder ``tensorboard``.
         flags: ``steps``, ``network``, ``norm``, ``init``, ``batch_real``, ``image_lr``, ``seed``,
             ``bank``, ``zca``, ``device``, ``precision``, ``threads``, ``checkpoint_every``; they
             win over everything.
@@ -78,7 +84,12 @@ def distill(
     config = build(stated) if folder is None else folder.settle(stated)
     if folder is not None and (done := folder.finished(config.distill.steps)) is not None:
         return done
+    if tensorboard and folder is None:
+        raise ConfigError("tensorboard=True needs a run folder; name one by out")
+    if tensorboard:
+        check_tensorboard()
     session = open_session(config, train, folder)
+    session.tensorboard = tensorboard
     session.build_bank()
     for record in session.records():
         if progress is not None:
@@ -180,6 +191,60 @@ def evaluate(
     entry = Entry(f"{distilled.card.method} (in memory)", distilled, splits)
     with limit_threads(threads):
         return judge_run(entry, request, chosen, request.protocol(protocol), _TRAINERS)[0]
+
+
+def report(
+    runs: Iterable[str | PathLike[str]],
+    out: str | PathLike[str],
+    *,
+    data: str | None = None,
+    real: bool = True,
+    title: str | None = None,
+) -> Path:
+    """Write one self-contained HTML file about finished runs; return its path.
+
+    Args:
+        runs: run folders.
+        out: the file to write; one that is there is replaced.
+        data: where the data are, if not where the runs found them.
+        real: whether to show real training images beside the runs'. They come from ``data``, or
+            from the run's own source if that is on this machine: nothing is downloaded.
+        title: the page's title.
+
+    Raises:
+        DataError: if a run is not finished or damaged, or ``data`` do not fit it.
+        ConfigError: if no run is given.
+    """
+    facts = read_runs(runs)
+    if not facts:
+        raise ConfigError("a report needs at least one run folder; got none")
+    parts: dict[str, Real] = {}
+    loaded: dict[str, Splits] = {}
+    for run in facts:
+        parts[run.name] = _real_part(run, data, loaded) if real else Real(None)
+    return write_page(facts, parts, Path(out), title)
+
+
+def _real_part(run: RunFacts, data: str | None, loaded: dict[str, Splits]) -> Real:
+    """Load the training part of a run, split as its card says; what is loaded is kept."""
+    info = run.distilled.card.dataset
+    table = data_table(info)
+    source = data or str(run.distilled.settings.get("data", {}).get("source") or table["source"])
+    if not data and source != "digits" and not Path(source).exists():
+        return Real(None, f"The real images are not at hand ({source}); --data names them.")
+    table["source"] = source
+    key = repr(sorted(table.items()))
+    try:
+        if key not in loaded:
+            loaded[key] = load_data(**table)
+        train = loaded[key].train
+        check_fit(run.name, run.distilled, train)
+    except DistilsetError as error:
+        if data:
+            raise
+        return Real(None, f"The real images cannot be shown: {error}.")
+    changed = train.info.fingerprint != info.fingerprint
+    return Real(train, "These are not the data that the run was made from." if changed else "")
 
 
 def train_settings(device: str = "auto", precision: str = "auto") -> TrainSettings:

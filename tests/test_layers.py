@@ -10,8 +10,8 @@ ORDER = [
     *("data", "augment", "models", "losses"),
     *("selectors", "engine", "task", "targets", "bank", "methods", "config", "stated"),
     *("card", "grid", "store", "optimise", "checkpoint", "initial"),
-    *("evaluation", "plan", "runs", "runfolder", "session"),
-    *("api", "catalogue", "terminal", "testing", "cli", "__main__"),
+    *("evaluation", "plan", "runs", "runfolder", "live", "session"),
+    *("catalogue", "reporting", "api", "terminal", "testing", "cli", "__main__"),
 ]
 
 ROOT = Path(distilset.__file__).parent

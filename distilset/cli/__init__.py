@@ -12,6 +12,7 @@ from distilset.cli.distilling import bank, distill
 from distilset.cli.evaluating import evaluate
 from distilset.cli.looking import list_, select, show
 from distilset.cli.options import KINDS
+from distilset.cli.telling import compare, report
 from distilset.errors import DistilsetError
 
 __all__ = ["KINDS", "app", "main"]
@@ -25,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (distill, select, evaluate, bank, show):
+for command in (distill, select, evaluate, report, compare, bank, show):
     app.command()(command)
 app.command("list")(list_)
 

@@ -1,7 +1,7 @@
 """Training fresh networks on a small set and scoring them on held-out images."""
 
 from distilset.evaluation.baselines import BASELINES, score_baseline
-from distilset.evaluation.matrix import Entry, Request, append_scores, matrix
+from distilset.evaluation.matrix import Entry, Request, append_baseline, append_scores, matrix
 from distilset.evaluation.protocols import PROTOCOLS, WHOLE, Protocol, get_protocol
 from distilset.evaluation.runner import Trainers, TrialResult, score_images
 from distilset.evaluation.score import Score
@@ -21,6 +21,7 @@ __all__ = [
     "Trainers",
     "TrialResult",
     "accuracy",
+    "append_baseline",
     "append_scores",
     "get_protocol",
     "matrix",
