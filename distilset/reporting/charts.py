@@ -7,8 +7,8 @@ from distilset.reporting.collect import Loss, Result, RunFacts
 from distilset.reporting.scales import Scale, room, seconds_text, short, smoothed
 from distilset.reporting.tables import Column, plain
 
-WIDTH, HEIGHT = 640.0, 260.0
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 14.0, 40.0
+WIDTH, HEIGHT = 640.0, 300.0
+LEFT, RIGHT, TOP, BOTTOM = 62.0, 34.0, 14.0, 46.0
 MOST_POINTS = 300
 
 

@@ -78,7 +78,7 @@ class RunView:
     def cell(self) -> int:
         """The side of a shown image in CSS pixels; a few images are shown larger."""
         side = max(self.facts.distilled.spec.height, self.facts.distilled.spec.width)
-        usual = 48 if side < 64 else 72 if side < 128 else 96
+        usual = 44 if side < 64 else 72 if side < 128 else 96
         return usual * 2 if self.facts.distilled.card.ipc <= 3 else usual
 
     @property

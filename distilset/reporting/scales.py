@@ -45,7 +45,7 @@ def round_values(low: float, high: float, number: int) -> list[float]:
         return [low]
     raw = (high - low) / number
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw * 0.999)
+    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw * 0.7)
     first = math.ceil(low / step - 1e-9)
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
@@ -54,7 +54,9 @@ def short(value: float) -> str:
     """Write a number for an axis."""
     if value == 0:
         return "0"
-    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e4 else f"{value:.0e}".replace("e+0", "e")
+    if 1e3 <= abs(value) < 1e6:
+        return f"{value / 1e3:.3g}k"
+    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e3 else f"{value:.3g}".replace("e+0", "e")
 
 
 def seconds_text(seconds: float) -> str:
