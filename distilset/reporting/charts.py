@@ -70,7 +70,7 @@ def loss_chart(run: RunFacts) -> Chart | None:
     if len(values) < 2:
         return None
     log = min(values) > 0 and max(values) / min(values) > 20
-    x = Scale(losses[0].step, losses[-1].step, LEFT, WIDTH - RIGHT)
+    x = Scale(float(losses[0].step), float(losses[-1].step), LEFT, WIDTH - RIGHT)
     y = Scale(*room(values, log), HEIGHT - BOTTOM, TOP, log)
     steps = [float(line.step) for line in losses]
     trend = smoothed(values, max(1, len(values) // 40))

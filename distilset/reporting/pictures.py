@@ -85,7 +85,7 @@ def _thumbs(images: Tensor, name: str, kind: str, real: bool) -> tuple[Thumb, ..
 
 def _spread(train: ImageSet, class_index: int, number: int) -> Tensor:
     images = train.of_class(class_index)
-    wanted = min(max(number, 5), MOST_REAL, len(images))
+    wanted = min(max(number, 4), MOST_REAL, len(images))
     rows = torch.linspace(0, len(images) - 1, wanted).round().long() if wanted else []
     return images[torch.as_tensor(rows, dtype=torch.int64)]
 
