@@ -81,7 +81,7 @@ def loss_chart(run: RunFacts) -> Chart | None:
         f"{short(trend[0])} to {short(trend[-1])}, smoothed.",
         across="step, and time",
         up="loss" + " (logarithmic)" * log,
-        x_ticks=tuple(_step_tick(step, losses, x) for step in x.ticks(6)),
+        x_ticks=tuple(_step_tick(s, losses, x) for s in x.ticks(6) if s == int(s)),
         y_ticks=tuple(Tick(y(value), short(value)) for value in y.ticks()),
         lines=(
             Line(_points(x, y, steps, values), "each step", 0, "faint"),

@@ -156,8 +156,9 @@ def read_scores(run: Path, distilled: DistilledSet) -> list[Result]:
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         for row in csv.DictReader(file):
             missing = [key for key in (*SETTING, "accuracy") if row.get(key) is None]
-            if missing:
-                raise DataError(f"{path} is damaged: a row has no {missing[0]}")
+            if missing or None in row:
+                what = f"no {missing[0]}" if missing else "more cells than the heading"
+                raise DataError(f"{path} is damaged: a row has {what}")
             key = (row.get("steps") or "0", *(row[name] for name in SETTING))
             groups.setdefault(key, {})[row.get("seed") or "", row.get("trial") or ""] = row
     try:

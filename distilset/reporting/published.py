@@ -85,12 +85,11 @@ def beside_published(runs: Iterable[RunFacts]) -> list[Comparison]:
     runs = list(runs)
     known = {(f.dataset, f.method, f.ipc): f for f in figures()}
     whitened = {run.name: run.distilled.card.zca is not None for run in runs}
-    likes = {
-        run.distilled.card.dataset.fingerprint: run.distilled.card.dataset.like for run in runs
-    }
+    cards = [run.distilled.card.dataset for run in runs]
+    likes = {(info.name, info.fingerprint): info.like for info in cards}
     pairs = []
     for ours in all_results(runs):
-        dataset = likes.get(ours.fingerprint) or ours.dataset
+        dataset = likes.get((ours.dataset, ours.fingerprint)) or ours.dataset
         figure = known.get((dataset, ours.method, ours.ipc))
         if figure is not None and not ours.diverged and ours.setting["split"] == "test":
             pairs.append(Comparison(ours, figure, _differences(ours, figure, whitened)))

@@ -1,5 +1,6 @@
 """Run folders made by hand, with names that must not become markup."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -40,15 +41,13 @@ def make_run(path, *, method="dm", ipc=2, steps=4, losses=True, **card):
 def add_scores(run, accuracies, *, protocol="quick", steps=4, seed=0, network="convnet", **more):
     """Append rows to ``scores.csv`` as `evaluate` writes them."""
     path = run / "scores.csv"
-    lines = [] if path.exists() else [HEAD]
+    new = not path.exists()
     labels, split = more.get("labels", "hard"), more.get("split", "test")
-    for trial, accuracy in enumerate(accuracies):
-        lines.append(
-            f"{run},{network},instance,{protocol},120,{labels},dsa,{split},{seed},{steps},{trial},"
-            f"{accuracy},1.5"
-        )
-    with path.open("a") as file:
-        file.write("\n".join(lines) + "\n")
+    way = [run, network, "instance", protocol, 120, labels, "dsa", split, seed, steps]
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([HEAD.split(",")] if new else [])
+        writer.writerows([*way, t, accuracy, 1.5] for t, accuracy in enumerate(accuracies))
 
 
 def add_baseline(run, name, accuracies, *, ipc=2, protocol="quick"):

@@ -79,6 +79,12 @@ def test_damaged_scores_are_named(run):
     with pytest.raises(DataError, match=r"scores\.csv is damaged"):
         read_run(run)
     (run / "scores.csv").unlink()
+    add_scores(run, [1.0])
+    with (run / "scores.csv").open("a") as file:
+        file.write("a" + ",b" * 20 + "\n")
+    with pytest.raises(DataError, match="more cells"):
+        read_run(run)
+    (run / "scores.csv").unlink()
     (run / "baselines.jsonl").write_text('{"run": "x"}\n')
     with pytest.raises(DataError, match=r"baselines\.jsonl is damaged"):
         read_run(run)
