@@ -24,7 +24,7 @@ def evaluate(
     ] = None,
     baseline: Annotated[
         list[str] | None,
-        typer.Option(help="random, kcenter, herding or whole, beside the runs. May be repeated."),
+        typer.Option(help="A selector, or whole, beside the runs. May be repeated."),
     ] = None,
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
     epochs: Annotated[int | None, typer.Option(help="Epochs [the protocol's].")] = None,
