@@ -146,7 +146,7 @@ def _exact_convolutions() -> Callable[[], None]:
     try:
         return _swap(cudnn, "allow_tf32", False)
     except RuntimeError:  # somebody used the newer names, and PyTorch refuses to mix them
-        return _swap(cudnn.conv, "fp32_precision", "ieee")
+        return _swap(cudnn.conv, "fp32_precision", "ieee")  # type: ignore[attr-defined]
 
 
 def _exact_products() -> Callable[[], None]:

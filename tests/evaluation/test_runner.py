@@ -6,7 +6,8 @@ from torch.nn.functional import one_hot
 
 from distilset.errors import ConfigError, DataError
 from distilset.evaluation import Trainers, score_images
-from distilset.evaluation.runner import Judge, label_kind
+from distilset.evaluation.checks import label_kind
+from distilset.evaluation.judge import Judge
 from distilset.evaluation.step import TrainSettings
 
 
