@@ -13,6 +13,7 @@ from distilset.models import NetworkConfig, build_network, initialise
 from distilset.models.convnet import Norm
 from distilset.rng import Rng
 from distilset.types import ImageSpec
+from tests.graphs import destroying
 
 SPEC, CLASSES, N = ImageSpec(3, 8, 8), 5, 10
 PROTOCOL = Protocol("short", epochs=5, batch=4, lr=0.05, schedule="cosine", warmup=0.2)
@@ -68,7 +69,9 @@ def test_each_network_becomes_what_it_becomes_alone(norm, soft, augmented, own_s
     augmentation = AugmentConfig() if augmented else None
     network = make(norm, "max" if norm == "layer" else "avg")
     Trainer(network)  # which may change the memory format, and with it the order of the draws
-    expected = [alone(network, rng, *own, augmentation) for rng, own in zip(rngs, sets, strict=True)]
+    expected = [
+        alone(network, rng, *own, augmentation) for rng, own in zip(rngs, sets, strict=True)
+    ]
     found = Together(network, TrainSettings()).train(
         starts(network, rngs),
         [images for images, _ in sets],
@@ -146,3 +149,15 @@ def test_refuses_sets_that_do_not_fit():
         together.train(own, [images, images[:9]], [labels, labels[:9]], PROTOCOL, rngs)
     with pytest.raises(DataError, match="one label for each"):
         together.train(own, [images] * 2, [labels, labels[:9]], PROTOCOL, rngs)
+
+
+def test_gradients_that_the_next_call_overwrites_are_used_up(monkeypatch):
+    network, (images, labels) = make(), data()
+    rngs = [Rng(0), Rng(1)]
+    own, sets = starts(network, rngs), ([images] * 2, [labels] * 2)
+    expected = Together(network, TrainSettings()).train(own, *sets, PROTOCOL, rngs)
+    monkeypatch.setattr(torch, "compile", destroying())
+    together = Together(network, TrainSettings(compile=True))
+    found = together.train(own, *sets, PROTOCOL, rngs)
+    assert max(gap(one, other) for one, other in zip(found, expected, strict=True)) < 1e-5
+    assert together.failure is None
