@@ -105,10 +105,14 @@ def threads(number: int | None) -> Iterator[None]:
 
 
 def free_device_bytes(device: str) -> int | None:
-    """Return a GPU's free memory; None for other devices, which do not say."""
+    """Return a GPU's memory that is free or that PyTorch keeps for reuse; None for other devices.
+
+    With what is kept, so that a rule does not depend on what ran before.
+    """
     if torch.device(device).type != "cuda":
         return None
-    return torch.cuda.mem_get_info(device)[0]
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def fits(size: int, device: str) -> bool:

@@ -66,7 +66,10 @@ def test_a_cpu_is_left_as_it_is(own_flags):
 def test_images_are_kept_on_a_gpu_up_to_a_share_of_its_free_memory(monkeypatch):
     assert free_device_bytes("cpu") is None
     assert not fits(0, "cpu")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 5000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (700, 5000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 400)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 100)
+    assert free_device_bytes("cuda") == 1000
     assert fits(int(1000 * RESIDENT_SHARE), "cuda")
     assert not fits(int(1000 * RESIDENT_SHARE) + 1, "cuda")
 

@@ -108,8 +108,8 @@ class Together:
                 batch = _augmented(batch, augmentation, draws)
                 mark_step()
                 gradients = self._gradients(weights, buffers, batch, truth)
-                for name, weight in weights.items():
-                    weight.grad = gradients[name]
+                for name, weight in weights.items():  # the fused update wants equal strides
+                    weight.grad = gradients[name].contiguous()
                 optimizer.param_groups[0]["lr"] = protocol.lr_at(update, pool.n)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)  # a graph's outputs, gone at its next call
