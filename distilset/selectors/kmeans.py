@@ -37,7 +37,7 @@ def pick(vectors: Float[Tensor, "m d"], ipc: int, seed: int = 0) -> Int64[Tensor
     points = vectors.cpu().double().numpy()
     with warnings.catch_warnings():  # fewer distinct vectors than clusters: dealt with below
         warnings.simplefilter("ignore")
-        found = KMeans(ipc, n_init=1, random_state=seed).fit(points)
+        found = KMeans(ipc, random_state=seed).fit(points)
     sizes = torch.bincount(torch.from_numpy(found.labels_).long(), minlength=ipc)
     gaps = torch.cdist(torch.from_numpy(found.cluster_centers_), torch.from_numpy(points))
     picked: list[int] = []
