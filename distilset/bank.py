@@ -37,7 +37,10 @@ from distilset.workers import gather, packed
 
 VERSION = 1
 LEAST = 8
-"""Targets that each process must have to compute: a start takes about 5 s, so no more is lost."""
+"""Targets that each process must have to compute: fewer do not repay its start, some seconds.
+
+Where targets are quick more may not, either; but then no more than the start is lost.
+"""
 
 Report = Callable[[int, int], None]
 
@@ -125,7 +128,7 @@ class Bank:
         with threads(self.task.bank_threads):
             return fresh(self.task, self.engine, index)
 
-    def _computed(self, indices: range) -> Generator[Means]:
+    def _computed(self, indices: range) -> Generator[Means, None, None]:
         """Yield the means of targets in order: the number of processes changes no bit of them."""
         number, made = self.workers, None
         if number > 1:

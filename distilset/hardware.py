@@ -26,8 +26,9 @@ def default_chunk(spec: ImageSpec, device: str) -> int:
 def default_workers(threads: int, device: str, each: int) -> int:
     """Return how many processes build a bank: on a CPU one for every two threads, on a GPU one.
 
-    Two threads of one process are as fast as two processes (docs/performance.md), and take half
-    the memory. At most half of the machine's memory is used, ``each`` bytes a process.
+    Two processes were no faster than two threads of one beyond the noise (docs/performance.md),
+    and take twice the memory; more threads were not measured. At most half of the machine's memory
+    is used, ``each`` bytes a process.
     """
     if torch.device(device).type != "cpu":
         return 1
