@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +16,20 @@ import torch
 from distilset.data import load_data
 from distilset.types import DatasetInfo, ImageSet
 
+Context = Callable[[], AbstractContextManager]
+
 
 def drawn(classes: int = 10, per_class: int = 600, side: int = 32, role: str = "train") -> ImageSet:
     """Draw CIFAR-like images: smooth noise with a colour of its own for each class."""
     rng = np.random.default_rng(0)
     coarse = rng.normal(size=(classes * per_class, 3, side // 4, side // 4))
-    fine = np.kron(coarse, np.ones((1, 1, 4, 4)))
     colour = np.repeat(rng.normal(0, 0.5, (classes, 3)), per_class, axis=0)[:, :, None, None]
-    pixels = np.clip(120 + 50 * (fine + colour), 0, 255).astype(np.uint8)
+    small = np.clip(120 + 50 * (coarse + colour), 0, 255).astype(np.uint8)
+    pixels = small.repeat(4, axis=2).repeat(4, axis=3)
     info = DatasetInfo("drawn", "drawn", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
     offsets = tuple(range(0, classes * per_class + 1, per_class))
     names = tuple(str(c) for c in range(classes))
-    return ImageSet(torch.from_numpy(pixels), offsets, names, role, info)  # type: ignore[arg-type]
+    return ImageSet(torch.from_numpy(np.ascontiguousarray(pixels)), offsets, names, role, info)  # type: ignore[arg-type]
 
 
 def train_part(source: str) -> ImageSet:
@@ -49,12 +53,21 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def alternate(rounds: int, *functions: Callable[[], object]) -> list[list[float]]:
-    """Time functions in turn, ``rounds`` times each, so that noise falls on all alike."""
+def alternate(
+    rounds: int, *functions: Callable[[], object], within: Sequence[Context] = (), warm: int = 0
+) -> list[list[float]]:
+    """Time functions in turn, ``rounds`` times each, so that noise falls on all alike.
+
+    Each may have a context to be called ``within``; there it is called ``warm`` times untimed
+    first, where the context takes effect only with the second call.
+    """
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
-        for function, own in zip(functions, times, strict=True):
-            own.append(seconds(function))
+        for function, own, context in zip_longest(functions, times, within, fillvalue=nullcontext):
+            with context():
+                for _ in range(warm):
+                    function()
+                own.append(seconds(function))
     return times
 
 

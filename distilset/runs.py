@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from distilset.allocator import kept_memory
 from distilset.checkpoint import load_checkpoint, save_checkpoint
 from distilset.data.zca import zca_digest
 from distilset.errors import ConfigError, DataError
@@ -102,7 +103,7 @@ def carry_out(
     steps, every = plan.config.distill.steps, plan.config.engine.checkpoint_every or 1
     metrics = None if run is None else Metrics(run / METRICS, progress.state.step)
     base, started = progress.seconds, time.perf_counter()
-    with threads(plan.config.engine.threads):
+    with threads(plan.config.engine.threads), kept_memory():
         for record in _descend(plan, progress.state):
             progress.seconds = base + time.perf_counter() - started
             if metrics is not None:

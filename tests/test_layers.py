@@ -6,7 +6,7 @@ from pathlib import Path
 import distilset
 
 ORDER = [
-    *("errors", "rng", "types", "files", "cache", "hardware", "compilation"),
+    *("errors", "rng", "types", "files", "cache", "hardware", "allocator", "compilation"),
     *("data", "augment", "models", "losses"),
     *("selectors", "engine", "task", "targets", "workers", "bank", "methods", "config", "stated"),
     *("card", "grid", "store", "optimise", "checkpoint", "initial"),
