@@ -83,7 +83,7 @@ def test_the_number_of_processes_changes_no_byte(started, tmp_path, monkeypatch)
         assert longer[name][: len(content)] == content, name
 
 
-ODD = """
+METHOD = """
 import os, time
 from pathlib import Path
 from distilset.errors import DataError
@@ -97,14 +97,14 @@ class Mine(Statistic):
     def __call__(self, features):
         time.sleep(0.05)  # the other process is not to finish everything meanwhile
         if Path("struck").exists():
-            if os.environ["ODD"] == "kill":
+            if os.environ["STRUCK_BY"] == "kill":
                 os.kill(os.getpid(), 9)
-            if os.environ["ODD"] == "raise":
-                raise DataError("odd data")
+            if os.environ["STRUCK_BY"] == "raise":
+                raise DataError("struck data")
             time.sleep(600)
         return super().__call__(features)
 
-class Odd(MeanMatching):
+class Strikable(MeanMatching):
     Config, defaults = DMConfig, {}
     def __init__(self, config, task):
         super().__init__(task, [Mine("features", 1.0)])
@@ -112,28 +112,28 @@ class Odd(MeanMatching):
 
 
 @pytest.fixture
-def odd(tmp_path, monkeypatch):
+def strikable(tmp_path, monkeypatch):
     """A method of the user's own, whose module the workers find as this process does.
 
     Once there is a file ``struck`` its targets cannot be computed.
     """
-    (tmp_path / "odd.py").write_text(ODD)
+    (tmp_path / "strikable.py").write_text(METHOD)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    yield "odd:Odd"
-    sys.modules.pop("odd", None)
+    yield "strikable:Strikable"
+    sys.modules.pop("strikable", None)
 
 
 @pytest.mark.parametrize(
     ("what", "error", "text"),
     [
         ("kill", ConfigError, r"was ended by signal 9 \(SIGKILL\)"),
-        ("raise", DataError, "^odd data$"),
+        ("raise", DataError, "^struck data$"),
     ],
 )
-def test_what_goes_wrong_in_a_process_stops_all(odd, started, monkeypatch, what, error, text):
-    monkeypatch.setenv("ODD", what)
-    bank = bank_of(method=odd)
+def test_what_goes_wrong_in_a_process_stops_all(strikable, started, monkeypatch, what, error, text):
+    monkeypatch.setenv("STRUCK_BY", what)
+    bank = bank_of(method=strikable)
     with pytest.raises(error, match=text):
         bank.build(lambda done, total: Path("struck").touch() if done == 2 else None)
     assert 2 <= bank.counts()[0] < SIZE  # what was written before is kept
@@ -151,12 +151,14 @@ ds.distill(
 """
 
 
-def test_a_script_without_a_main_guard_runs_once_and_takes_its_workers_along(odd, monkeypatch):
-    monkeypatch.setenv("ODD", "sleep")
+def test_a_script_without_a_main_guard_runs_once_and_takes_its_workers_along(
+    strikable, monkeypatch
+):
+    monkeypatch.setenv("STRUCK_BY", "sleep")
     Path("script.py").write_text(SCRIPT)
     folder = Path(distilset.__file__).parent.parent
     script = subprocess.Popen(
-        [sys.executable, "script.py", odd],
+        [sys.executable, "script.py", strikable],
         env={**os.environ, "PYTHONPATH": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
