@@ -13,6 +13,7 @@ from torch import Tensor
 
 from distilset.augment import Draw
 from distilset.engine import Engine, Means, Piece
+from distilset.hardware import exact_float32
 from distilset.task import Task
 
 
@@ -80,4 +81,6 @@ def target_of(
     def fetch(piece: Piece) -> Float[Tensor, "n c h w"]:
         return task.augmented(real(piece.rows), draw, piece.class_of_row)
 
-    return Target(step, draw, engine.class_means(engine.cut(counts), task.classes, fetch))
+    with exact_float32(task.settings.device):
+        means = engine.class_means(engine.cut(counts), task.classes, fetch)
+    return Target(step, draw, means)

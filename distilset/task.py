@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from distilset.augment import AugmentConfig, Draw, augment, draw_per_class
 from distilset.data.normalise import Transform
 from distilset.engine import EngineSettings
+from distilset.hardware import fits, send
 from distilset.models import initialise
 from distilset.rng import Rng
 from distilset.types import ImageSet
@@ -89,14 +90,23 @@ class Task:
         parts = [self.transform.apply(part.to(device)) for part in self.train.images.split(1024)]
         return torch.cat(parts)
 
+    @cached_property
+    def _resident(self) -> UInt8[Tensor, "n c h w"] | None:
+        """All real images as bytes on a GPU, where they fit."""
+        images, device = self.train.images, self.settings.device
+        return images.to(device) if fits(images.numel(), device) else None
+
     def real(self, rows: Tensor) -> Float[Tensor, "n c h w"]:
         """Fetch real images by row index, in normalised space, on the device."""
         return self.normalised(self.stored(rows))
 
     def stored(self, rows: Tensor) -> UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]:
         """Fetch real images by row index as they are kept: bytes, or whitened already."""
+        device = self.settings.device
         if self.whitened is not None:
-            return self.whitened[rows.to(self.whitened.device)]
+            return self.whitened[send(rows, device)]
+        if self._resident is not None:
+            return self._resident[send(rows, device)]
         return self.train.images[rows]
 
     def normalised(
@@ -104,7 +114,7 @@ class Task:
     ) -> Float[Tensor, "n c h w"]:
         """Bring what `stored` gave into normalised space, on the device."""
         if images.dtype == torch.uint8:
-            return self.transform.apply(images.to(self.settings.device))
+            return self.transform.apply(send(images, self.settings.device))
         return images
 
     def augmented(

@@ -118,7 +118,7 @@ def test_means_that_half_precision_cannot_hold_are_refused(monkeypatch, value):
     def strike(done, total):
         monkeypatch.setattr(bank.engine.forward, "eager", large)
 
-    with pytest.raises(DataError, match="target 1 of the bank has .* half precision"):
+    with pytest.raises(DataError, match=r"target 1 of the bank has .* half precision"):
         bank.build(strike)
     assert set(bank.counts()) == {1}
 
