@@ -12,6 +12,7 @@ from distilset.compilation import has_cpp_compiler
 from distilset.config import Tables, build, merge
 from distilset.data.known import KNOWN
 from distilset.data.normalise import fit_transform
+from distilset.data.zca import zca_digest
 from distilset.evaluation.judge import Trainers
 from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run, network_config
 from distilset.evaluation.score import Score
@@ -27,7 +28,7 @@ from distilset.selectors import Features, get_selector
 from distilset.selectors.features import network_features
 from distilset.session import open_session
 from distilset.stated import from_flags, load_preset
-from distilset.store import Card, DistilledSet, zca_digest
+from distilset.store import Card, DistilledSet
 from distilset.types import DatasetInfo, ImageSet, Splits
 
 _TRAINERS = Trainers()
@@ -60,8 +61,8 @@ def distill(
         overwrite: replace an earlier run in ``out``.
         progress: called after every step.
         flags: ``steps``, ``network``, ``norm``, ``init``, ``batch_real``, ``image_lr``, ``seed``,
-            ``bank``, ``zca``, ``device``, ``precision``, ``threads``, ``checkpoint_every``; they
-            win over everything.
+            ``bank``, ``bank_workers``, ``zca``, ``device``, ``precision``, ``threads``,
+            ``checkpoint_every``; they win over everything.
 
     Raises:
         ConfigError: settings that are wrong or do not fit; another split than train.

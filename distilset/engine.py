@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import FunctionType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -133,6 +133,10 @@ class Engine:
             wanted=settings.compile,
             device=settings.device,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what it was made of: compiled code belongs to its process."""
+        return type(self), (self.network, self.statistics, self.settings)
 
     def cut(self, counts: Sequence[int]) -> list[Piece]:
         """Cut a batch as this network allows."""

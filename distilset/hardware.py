@@ -33,6 +33,20 @@ def default_chunk(spec: ImageSpec, device: str) -> int:
     return max(1, min(pixels // (spec.height * spec.width), 1024))
 
 
+def default_workers(threads: int, device: str, each: int) -> int:
+    """Return how many processes build a bank: on a CPU one for every two threads, on a GPU one.
+
+    Two processes were no faster than two threads of one beyond the noise (docs/performance.md),
+    and take twice the memory; more threads were not measured. At most half of the machine's memory
+    is used, ``each`` bytes a process.
+    """
+    if torch.device(device).type != "cpu":
+        return 1
+    memory = memory_bytes()
+    fit = threads if memory is None else memory // 2 // each
+    return max(1, min(threads // 2, fit))
+
+
 def resolve_device(name: str) -> str:
     """Return a device that works: ``auto`` is a GPU where there is one.
 

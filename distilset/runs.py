@@ -12,19 +12,14 @@ import torch
 
 from distilset.allocator import kept_memory
 from distilset.checkpoint import load_checkpoint, save_checkpoint
+from distilset.data.zca import zca_digest
 from distilset.errors import ConfigError, DataError
 from distilset.files import write_text
 from distilset.hardware import threads
 from distilset.initial import initial_images
 from distilset.optimise import Record, State, descend
 from distilset.plan import Plan, versions
-from distilset.store import (
-    METRICS,
-    Card,
-    DistilledSet,
-    read_settings,
-    zca_digest,
-)
+from distilset.store import METRICS, Card, DistilledSet, read_settings
 
 FLUSH_EVERY = 10
 

@@ -50,6 +50,7 @@ FLAGS: Mapping[str, str] = {
     "compile": "engine.compile",
     "threads": "engine.threads",
     "checkpoint_every": "engine.checkpoint_every",
+    "bank_workers": "engine.bank_workers",
 }
 """Short names of settings: the command line's flags and Python's keyword arguments."""
 

@@ -9,7 +9,6 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from distilset.cache import cache_folder
 from distilset.card import Card, read_card
 from distilset.config import to_toml
 from distilset.data.normalise import Transform
-from distilset.data.zca import Zca
+from distilset.data.zca import Zca, zca_digest
 from distilset.errors import DataError
 from distilset.files import write_atomically, write_text
 from distilset.grid import save_grid
@@ -178,16 +177,6 @@ def write_results(run: Path, distilled: DistilledSet) -> None:
     save_grid(run / GRID, distilled.pixels, distilled.labels, len(distilled.classes))
     card = replace(distilled.card, image=distilled.spec.shape)
     write_text(run / CARD, json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n")
-
-
-def zca_digest(zca: Zca | None) -> str | None:
-    """Return a hash of a whitening transform's content."""
-    if zca is None:
-        return None
-    hasher = blake2b(digest_size=16)
-    for tensor in (zca.mean, zca.matrix, zca.inverse):
-        hasher.update(tensor.cpu().contiguous().numpy().data)
-    return hasher.hexdigest()
 
 
 def write_zca(path: Path, zca: Zca) -> None:

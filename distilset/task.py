@@ -25,7 +25,8 @@ class Task:
 
     The same ``step`` always gives the same network, real images and augmentation. Synthetic images
     are handed in separately: ``[classes * ipc, C, H, W]`` in normalised space, class by class.
-    ``bank`` is the number of targets of a bank, 0 for fresh ones; see `distilset.bank`.
+    ``bank`` is the number of targets of a bank, 0 for fresh ones; see `distilset.bank`. At most
+    ``bank_workers`` processes build it, each with ``bank_threads`` threads (None: PyTorch's).
     """
 
     train: ImageSet
@@ -38,6 +39,8 @@ class Task:
     settings: EngineSettings
     bank: int = 0
     bank_seed: int = 0
+    bank_workers: int = 1
+    bank_threads: int | None = None
 
     @property
     def classes(self) -> int:
@@ -75,8 +78,11 @@ class Task:
         return draw_per_class(self.augmentation, self.rng, step, range(self.classes))
 
     @cached_property
-    def _whitened(self) -> Float[Tensor, "n c h w"] | None:
-        """All real images whitened, once: a product with the ZCA matrix costs more than a step."""
+    def whitened(self) -> Float[Tensor, "n c h w"] | None:
+        """All real images whitened, once: a product with the ZCA matrix costs more than a step.
+
+        None without ZCA, and where they would be larger than `MOST_WHITENED`.
+        """
         size = 4 * self.train.images.numel()
         if self.transform.zca is None or size > MOST_WHITENED:
             return None
@@ -92,12 +98,24 @@ class Task:
 
     def real(self, rows: Tensor) -> Float[Tensor, "n c h w"]:
         """Fetch real images by row index, in normalised space, on the device."""
+        return self.normalised(self.stored(rows))
+
+    def stored(self, rows: Tensor) -> UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]:
+        """Fetch real images by row index as they are kept: bytes, or whitened already."""
         device = self.settings.device
-        if self._whitened is not None:
-            return self._whitened[send(rows, device)]
+        if self.whitened is not None:
+            return self.whitened[send(rows, device)]
         if self._resident is not None:
-            return self.transform.apply(self._resident[send(rows, device)])
-        return self.transform.apply(send(self.train.images[rows], device))
+            return self._resident[send(rows, device)]
+        return self.train.images[rows]
+
+    def normalised(
+        self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n c h w"]:
+        """Bring what `stored` gave into normalised space, on the device."""
+        if images.dtype == torch.uint8:
+            return self.transform.apply(send(images, self.settings.device))
+        return images
 
     def augmented(
         self, images: Float[Tensor, "n c h w"], draw: Draw, classes: int | Int64[Tensor, " n"]
