@@ -16,7 +16,6 @@ import torch
 from distilset.data import load_data
 from distilset.types import DatasetInfo, ImageSet
 
-
 Context = Callable[[], AbstractContextManager]
 
 
