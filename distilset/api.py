@@ -16,6 +16,8 @@ from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run, ne
 from distilset.evaluation.runner import Trainers
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import TrainSettings
+from distilset.exchange import Imported, read_set, write_export
+from distilset.exchange.layouts import Where
 from distilset.hardware import resolve_device, resolve_precision
 from distilset.hardware import threads as limit_threads
 from distilset.models import network_table
@@ -28,6 +30,7 @@ from distilset.selectors.features import network_features
 from distilset.session import open_session
 from distilset.stated import from_flags, load_preset
 from distilset.store import Card, DistilledSet, zca_digest
+from distilset.trained import TrainedNetwork, fit_network
 from distilset.types import DatasetInfo, ImageSet, Splits
 
 _TRAINERS = Trainers()
@@ -180,6 +183,124 @@ def evaluate(
     entry = Entry(f"{distilled.card.method} (in memory)", distilled, splits)
     with limit_threads(threads):
         return judge_run(entry, request, chosen, request.protocol(protocol), _TRAINERS)[0]
+
+
+def train_network(
+    distilled: DistilledSet,
+    *,
+    network: str | None = None,
+    norm: str | None = None,
+    protocol: str = "dm",
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainedNetwork:
+    """Train one network on a distilled set, to be used: see `TrainedNetwork`.
+
+    The settings are those of `evaluate`; with the same seed it is the network that is scored there
+    as the first. ``progress`` is called with the updates done and their total.
+
+    Raises:
+        ConfigError: an unknown name.
+        DataError: the training diverged.
+    """
+    request = Request(
+        networks=() if network is None else (network_table(network),),
+        norm=norm,
+        protocols=(protocol,),
+        epochs=epochs,
+        seed=seed,
+        settings=train_settings(device, precision),
+    )
+    with limit_threads(threads):
+        return fit_network(
+            distilled,
+            request.networks_of(distilled)[0],
+            request.protocol(protocol),
+            seed=seed,
+            settings=request.settings,
+            progress=progress,
+        )
+
+
+def import_set(
+    path: str | PathLike[str],
+    train: ImageSet,
+    *,
+    zca: bool = False,
+    space: str = "auto",
+    index: int | None = None,
+    labels: str | PathLike[str] | None = None,
+    factor: int = 1,
+    softmax: bool = False,
+    method: str = "imported",
+) -> DistilledSet:
+    """Read a set that other code distilled, or an export of ours; nothing in it is run.
+
+    Args:
+        path: a file or folder in a layout of DC, DSA, DM, DataDAM, MTT, IDC or NCFM, class folders,
+            parquet, or what `export_set` writes.
+        train: the training part of the data it was made from: its classes, mean and std apply.
+        zca: the set belongs to whitened data; ZCA is fitted on ``train``.
+        space: ``pixels``, ``normalised`` or ``whitened``; ``auto`` tells by the range of values.
+        index: which experiment of a file that lists several [0].
+        labels: the file of the labels of a file of images alone.
+        factor: cut every image into ``factor`` x ``factor`` training images (IDC).
+        softmax: the labels are scores; make them probabilities.
+        method: the name that tables show.
+
+    Raises:
+        DataError: a file that is missing, damaged, unsafe, of no known layout, or unfit.
+        ConfigError: settings that do not fit the file or each other.
+    """
+    check_train(train)
+    found = read_set(
+        Path(path),
+        train,
+        zca=zca,
+        space=space,
+        where=Where(index, None if labels is None else Path(labels)),
+        factor=factor,
+        softmax=softmax,
+    )
+    imported = {"file": Path(path).name, "layout": found.layout, "space": found.space}
+    settings = {"data": data_table(train.info) | {"zca": zca}, "imported": imported}
+    card = _imported_card(found, train, method)
+    return DistilledSet(found.pixels, found.labels, card, found.transform, settings)
+
+
+def _imported_card(found: Imported, train: ImageSet, method: str) -> Card:
+    return Card(
+        kind="distilled",
+        dataset=replace(train.info, fingerprint=train.info.fingerprint or train.digest),
+        classes=train.classes,
+        method=method,
+        ipc=found.ipc,
+        seed=0,
+        zca=zca_digest(found.transform.zca),
+        image=train.spec.shape,
+        notes=found.notes,
+        versions=versions(),
+    )
+
+
+def export_set(
+    distilled: DistilledSet,
+    format: str,
+    path: str | PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write a set as ``imagefolder``, ``parquet``, ``npz``, ``pt`` or ``ddranking``.
+
+    Raises:
+        ConfigError: an unknown format.
+        DataError: ``path`` is there already, or the format cannot hold the set.
+    """
+    return write_export(distilled, format, Path(path), overwrite=overwrite)
 
 
 def train_settings(device: str = "auto", precision: str = "auto") -> TrainSettings:

@@ -104,7 +104,7 @@ def _layout(distilled: DistilledSet) -> list[str]:
 def _what(distilled: DistilledSet) -> str:
     card, labels = distilled.card, distilled.labels
     rows = {
-        "data": f"{card.dataset.name} ({card.dataset.source})",
+        "data": card.dataset.name,  # not its source: a path of this machine is nobody's business
         "method": f"{card.method}, {card.steps} steps, seed {card.seed}",
         "network": f"{card.network}, norm {card.norm}",
         "images": f"{len(distilled)} of {distilled.spec} (channels, height, width)",

@@ -90,11 +90,12 @@ def _experiment(path: Path, experiments: Sequence[Any], where: Where) -> Stored:
         raise ConfigError(
             f"--index must lie in 0..{count - 1} for the {count} experiments of {path}; got {index}"
         )
-    if not _is_pair(experiments[index]):
-        kind = _describe(experiments[index])
+    chosen: Any = experiments[index]
+    if not _is_pair(chosen):
+        kind = _describe(chosen)
         raise DataError(f"experiment {index} of {path} must be [images, labels]; got {kind}")
     several = (f"experiment {index} of {count} in the file",) if count > 1 else ()
-    return _pair(path, experiments[index], "a list of experiments", several)
+    return _pair(path, chosen, "a list of experiments", several)
 
 
 def _images_alone(path: Path, images: Any, where: Where) -> Stored:
