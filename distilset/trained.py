@@ -109,7 +109,8 @@ def fit_network(
     trainer = Trainer(module, settings)
     initialise(trainer.network, rng, "weights")
     trainer.train(images, labels, protocol, rng, _operations(distilled, protocol), progress)
-    module = trainer.network.cpu().eval()
+    # In the usual layout, as it will be loaded: channels-last rounds otherwise.
+    module = trainer.network.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     if not all(tensor.isfinite().all() for tensor in module.state_dict().values()):
         raise DataError("the training diverged: weights became infinite or not a number")
     facts = _facts(distilled, network, protocol, seed, settings)
