@@ -9,6 +9,7 @@ is that of three steps in a process of its own, above what the process had befor
 
 import argparse
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from twin import TwinStep, convnet, copy_weights
 from distilset.allocator import kept_memory
 from distilset.config import build
 from distilset.initial import initial_images
-from distilset.models import couples_images, initialise
+from distilset.models import initialise
 from distilset.optimise import descend
 from distilset.plan import Plan, make_plan
 from distilset.types import ImageSet
@@ -155,9 +156,8 @@ def measure(arguments: argparse.Namespace) -> dict:
     ours, theirs = our_step(plan, images), twin_step(plan, twin, images)
     ours()
     theirs()
-    large = couples_images(plan.task.network)  # a run keeps memory for such networks: ours only
-    first, second = alternate(
-        arguments.rounds, ours, theirs, within=[lambda: kept_memory(large)], warm=int(large)
+    first, second = alternate(  # a run of ours keeps memory; the twin has what it has
+        arguments.rounds, ours, theirs, within=[kept_memory], warm=1
     )
     ratios = [b / a for a, b in zip(first, second, strict=True)]
     median, rate = spread(first)["median"], best_bf16_rate()
@@ -188,8 +188,7 @@ def memory(arguments: argparse.Namespace) -> int:
     plan, images = make(arguments, train_part(arguments.data))
     twin = make_twin(arguments, plan)
     step = our_step(plan, images) if arguments.only == "ours" else twin_step(plan, twin, images)
-    large = arguments.only == "ours" and couples_images(plan.task.network)
-    with kept_memory(large):
+    with kept_memory() if arguments.only == "ours" else nullcontext():
         return peak_bytes(lambda: alternate(3, step))
 
 

@@ -2,7 +2,8 @@
 
 glibc hands large freed blocks back to the system, which maps, zeroes and faults them in again at
 the next step. The engine's chunks are small enough not to notice; a network with BatchNorm, whose
-batch goes through whole, spends a third of its step on that.
+batch goes through whole, spends a third of its step on that, and large groups of synthetic images
+some of it.
 """
 
 import ctypes
@@ -31,13 +32,13 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 @contextmanager
-def kept_memory(wanted: bool = True) -> Iterator[bool]:
+def kept_memory() -> Iterator[bool]:
     """Keep freed memory for reuse inside the block; give it back at its end.
 
     Holds for the whole process, and does nothing where the C library is not glibc. Yields whether
     memory is kept. Blocks may nest and run in several threads; the last one out gives back.
     """
-    library = _glibc() if wanted else None
+    library = _glibc()
     if library is None:
         yield False
         return

@@ -16,7 +16,6 @@ from distilset.errors import ConfigError, DataError
 from distilset.files import write_text
 from distilset.hardware import threads
 from distilset.initial import initial_images
-from distilset.models import couples_images
 from distilset.optimise import Record, State, descend
 from distilset.plan import Plan, versions
 from distilset.store import (
@@ -109,8 +108,7 @@ def carry_out(
     steps, every = plan.config.distill.steps, plan.config.engine.checkpoint_every or 1
     metrics = None if run is None else Metrics(run / METRICS, progress.state.step)
     base, started = progress.seconds, time.perf_counter()
-    large = couples_images(plan.task.network)
-    with threads(plan.config.engine.threads), kept_memory(large):
+    with threads(plan.config.engine.threads), kept_memory():
         for record in _descend(plan, progress.state):
             progress.seconds = base + time.perf_counter() - started
             if metrics is not None:
