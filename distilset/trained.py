@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class TrainedNetwork:
         """Return class scores of bytes, or of floats that are pixels in [0, 1]."""
         return self.network(self.transform.apply(images)).float()
 
-    def save(self, path: Path, *, overwrite: bool = False) -> Path:
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
         """Write weights, transform and facts to one safetensors file.
 
         Raises:
@@ -153,7 +154,7 @@ def _facts(
     }
 
 
-def load_network(path: str | Path, network: nn.Module | None = None) -> TrainedNetwork:
+def load_network(path: str | PathLike[str], network: nn.Module | None = None) -> TrainedNetwork:
     """Read what `TrainedNetwork.save` wrote; needs neither the distilled set nor the data.
 
     ``network`` takes the weights instead of a module that is built by name: a network of the

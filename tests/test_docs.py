@@ -51,6 +51,7 @@ def test_the_training_loop_of_the_readme(tmp_path, monkeypatch, capsys):
 
 def test_the_code_of_the_exchange_docs(tmp_path, monkeypatch):
     """Export, then load as every section says."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     shown = blocks("docs/exchange.md")
     splits = distilset.load_data("digits")
     monkeypatch.chdir(tmp_path)

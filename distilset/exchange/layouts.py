@@ -75,7 +75,7 @@ def _is_pair(found: Any) -> bool:
     return isinstance(found, (list, tuple)) and len(found) == 2 and isinstance(found[0], Tensor)
 
 
-def _pair(path: Path, pair: Sequence[Any], layout: str, notes: tuple[str, ...] = ()) -> Stored:
+def _pair(path: Path, pair: Any, layout: str, notes: tuple[str, ...] = ()) -> Stored:
     images, labels = (
         check_tensor(path, what, value)
         for what, value in zip(("images", "labels"), pair, strict=True)
