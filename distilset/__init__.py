@@ -12,8 +12,8 @@ _HOMES = {
     "evaluate": "distilset.api",
     "train_network": "distilset.api",
     "load_network": "distilset.trained",
-    "import_set": "distilset.api",
-    "export_set": "distilset.api",
+    "import_set": "distilset.exchange",
+    "export_set": "distilset.exchange",
     "DistilledSet": "distilset.store",
     "ImageSet": "distilset.types",
     "Splits": "distilset.types",
@@ -39,16 +39,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from distilset.api import (
-        distill,
-        evaluate,
-        export_set,
-        import_set,
-        select,
-        train_network,
-    )
+    from distilset.api import distill, evaluate, select, train_network
     from distilset.data import load_data
     from distilset.errors import ConfigError, DataError
+    from distilset.exchange import export_set, import_set
     from distilset.store import DistilledSet
     from distilset.trained import load_network
     from distilset.types import ImageSet, Splits

@@ -1,6 +1,6 @@
 """The facade: what ``import distilset`` offers, and what the command line calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -10,14 +10,11 @@ import torch
 
 from distilset.compilation import has_cpp_compiler
 from distilset.config import Tables, build, merge
-from distilset.data.known import KNOWN
 from distilset.data.normalise import fit_transform
 from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run, network_config
 from distilset.evaluation.runner import Trainers
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import TrainSettings
-from distilset.exchange import Imported, read_set, write_export
-from distilset.exchange.layouts import Where
 from distilset.hardware import resolve_device, resolve_precision
 from distilset.hardware import threads as limit_threads
 from distilset.models import network_table
@@ -28,10 +25,10 @@ from distilset.runfolder import RunFolder
 from distilset.selectors import Features, get_selector
 from distilset.selectors.features import network_features
 from distilset.session import open_session
-from distilset.stated import from_flags, load_preset
+from distilset.stated import data_table, from_flags, load_preset
 from distilset.store import Card, DistilledSet, zca_digest
 from distilset.trained import TrainedNetwork, fit_network
-from distilset.types import DatasetInfo, ImageSet, Splits
+from distilset.types import ImageSet, Splits
 
 _TRAINERS = Trainers()
 """Networks built and compiled by earlier calls, to be used again."""
@@ -226,98 +223,8 @@ def train_network(
         )
 
 
-def import_set(
-    path: str | PathLike[str],
-    train: ImageSet,
-    *,
-    zca: bool = False,
-    space: str = "auto",
-    index: int | None = None,
-    labels: str | PathLike[str] | None = None,
-    factor: int = 1,
-    softmax: bool = False,
-    method: str = "imported",
-) -> DistilledSet:
-    """Read a set that other code distilled, or an export of ours; nothing in it is run.
-
-    Args:
-        path: a file or folder in a layout of DC, DSA, DM, DataDAM, MTT, IDC or NCFM, class folders,
-            parquet, or what `export_set` writes.
-        train: the training part of the data it was made from: its classes, mean and std apply.
-        zca: the set belongs to whitened data; ZCA is fitted on ``train``.
-        space: ``pixels``, ``normalised`` or ``whitened``; ``auto`` tells by the range of values.
-        index: which experiment of a file that lists several [0].
-        labels: the file of the labels of a file of images alone.
-        factor: cut every image into ``factor`` x ``factor`` training images (IDC).
-        softmax: the labels are scores; make them probabilities.
-        method: the name that tables show.
-
-    Raises:
-        DataError: a file that is missing, damaged, unsafe, of no known layout, or unfit.
-        ConfigError: settings that do not fit the file or each other.
-    """
-    check_train(train)
-    found = read_set(
-        Path(path),
-        train,
-        zca=zca,
-        space=space,
-        where=Where(index, None if labels is None else Path(labels)),
-        factor=factor,
-        softmax=softmax,
-    )
-    imported = {"file": Path(path).name, "layout": found.layout, "space": found.space}
-    settings = {"data": data_table(train.info) | {"zca": zca}, "imported": imported}
-    card = _imported_card(found, train, method)
-    return DistilledSet(found.pixels, found.labels, card, found.transform, settings)
-
-
-def _imported_card(found: Imported, train: ImageSet, method: str) -> Card:
-    return Card(
-        kind="distilled",
-        dataset=replace(train.info, fingerprint=train.info.fingerprint or train.digest),
-        classes=train.classes,
-        method=method,
-        ipc=found.ipc,
-        seed=0,
-        zca=zca_digest(found.transform.zca),
-        image=train.spec.shape,
-        notes=found.notes,
-        versions=versions(),
-    )
-
-
-def export_set(
-    distilled: DistilledSet,
-    format: str,
-    path: str | PathLike[str],
-    *,
-    overwrite: bool = False,
-) -> Path:
-    """Write a set as ``imagefolder``, ``parquet``, ``npz``, ``pt`` or ``ddranking``.
-
-    Raises:
-        ConfigError: an unknown format.
-        DataError: ``path`` is there already, or the format cannot hold the set.
-    """
-    return write_export(distilled, format, Path(path), overwrite=overwrite)
-
-
 def train_settings(device: str = "auto", precision: str = "auto") -> TrainSettings:
     """Resolve how networks are trained here."""
     device = resolve_device(device)
     chosen, _ = resolve_precision(precision, device)
     return TrainSettings(device, "bf16" if chosen == "bf16" else "fp32", has_cpp_compiler())
-
-
-def data_table(info: DatasetInfo) -> dict[str, Any]:
-    """Return the settings that load a data set again."""
-    known = info.name in KNOWN or info.name == "digits"
-    table: Mapping[str, Any] = {
-        "source": info.name if known and not Path(info.source).exists() else info.source,
-        "resolution": info.resolution,
-        "like": info.like,
-        "val": info.val_fraction,
-        "split_seed": info.split_seed,
-    }
-    return {key: value for key, value in table.items() if value is not None}

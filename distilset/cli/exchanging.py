@@ -37,9 +37,9 @@ def import_(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Read a set that other code made into a run folder; code in the file is refused."""
-    from distilset import api
     from distilset.config import data_config
     from distilset.errors import DataError
+    from distilset.exchange import import_set
     from distilset.stated import data_source, from_flags
     from distilset.store import refuse_used
     from distilset.terminal import stderr, stdout
@@ -52,7 +52,7 @@ def import_(
     )
     config = data_config({"source": data_source(dataset), **flags.get("data", {})})
     console = stderr()
-    imported = api.import_set(
+    imported = import_set(
         file,
         load(config, console).train,
         zca=zca,

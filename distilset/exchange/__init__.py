@@ -2,6 +2,15 @@
 
 from distilset.exchange.exporting import FORMATS, write_export
 from distilset.exchange.importing import Imported, read_set
+from distilset.exchange.sets import export_set, import_set
 from distilset.exchange.spaces import SPACES
 
-__all__ = ["FORMATS", "SPACES", "Imported", "read_set", "write_export"]
+__all__ = [
+    "FORMATS",
+    "SPACES",
+    "Imported",
+    "export_set",
+    "import_set",
+    "read_set",
+    "write_export",
+]

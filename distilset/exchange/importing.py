@@ -45,15 +45,7 @@ def read_set(
 ) -> Imported:
     """Read a set that was distilled from the data of ``train``.
 
-    Args:
-        path: a file or folder, see `read_stored`.
-        train: the training part; its mean, std and classes apply, and ZCA is fitted on it.
-        zca: the set belongs to whitened data.
-        space: what the values are: ``pixels``, ``normalised``, ``whitened``; ``auto`` tells by
-            their range.
-        where: which experiment of a list, and which file has the labels.
-        factor: cut every stored image into ``factor`` x ``factor`` training images (IDC).
-        softmax: the labels are scores; make them probabilities.
+    The arguments are those of `import_set`; ``where`` has its ``index`` and ``labels``.
 
     Raises:
         DataError: a file that is missing, damaged, unsafe, of no known layout, or unfit.
