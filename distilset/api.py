@@ -11,10 +11,10 @@ import torch
 from distilset.compilation import has_cpp_compiler
 from distilset.config import Tables, build, merge
 from distilset.data.normalise import fit_transform
+from distilset.evaluation.judge import Trainers
 from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run, network_config
-from distilset.evaluation.runner import Trainers
 from distilset.evaluation.score import Score
-from distilset.evaluation.step import TrainSettings
+from distilset.evaluation.step import Precision, TrainSettings
 from distilset.hardware import resolve_device, resolve_precision
 from distilset.hardware import threads as limit_threads
 from distilset.models import network_table
@@ -144,6 +144,7 @@ def evaluate(
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    together: int | None = None,
 ) -> Score:
     """Train fresh networks on a distilled set, score each once on ``test``, and return the row.
 
@@ -160,6 +161,8 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: ``auto``, ``bf16`` or ``fp32``.
         threads: CPU threads; None is as many as PyTorch takes.
+        together: how many networks are trained at once, at most; None is one on a CPU, and on a
+            GPU as many as its memory allows. A network comes out the same but for rounding.
 
     Raises:
         ConfigError: an unknown name; a training part as ``test``.
@@ -172,7 +175,7 @@ def evaluate(
         epochs=epochs,
         trials=trials,
         seed=seed,
-        settings=train_settings(device, precision),
+        settings=train_settings(device, precision, together),
     )
     check_fit("the distilled set", distilled, test)
     chosen = request.networks_of(distilled)[0]
@@ -223,8 +226,11 @@ def train_network(
         )
 
 
-def train_settings(device: str = "auto", precision: str = "auto") -> TrainSettings:
+def train_settings(
+    device: str = "auto", precision: str = "auto", together: int | None = None
+) -> TrainSettings:
     """Resolve how networks are trained here."""
     device = resolve_device(device)
     chosen, _ = resolve_precision(precision, device)
-    return TrainSettings(device, "bf16" if chosen == "bf16" else "fp32", has_cpp_compiler())
+    reduced: Precision = "bf16" if chosen == "bf16" else "fp32"
+    return TrainSettings(device, reduced, has_cpp_compiler(), together)

@@ -26,6 +26,7 @@ from torch import Tensor
 from distilset.cache import cache_folder
 from distilset.engine import Engine, Means
 from distilset.errors import DataError
+from distilset.hardware import send
 from distilset.losses.statistics import Statistic
 from distilset.rng import Rng
 from distilset.targets import Target, fresh
@@ -148,7 +149,7 @@ class Bank:
             target = fresh(self.task, self.engine, index)
             return replace(target, means=tuple(m.half().float() for m in target.means))
         device = self.task.settings.device
-        means: Means = tuple(row.to(device).float() for row in stored if row is not None)
+        means: Means = tuple(send(row, device).float() for row in stored if row is not None)
         self.task.draw_network(index)
         return Target(index, self.task.draw_augmentation(index), means)
 

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from distilset.compilation import Compiled
+from distilset.hardware import send
 from distilset.losses.means import squared_distance
 from distilset.losses.statistics import Statistic
 from distilset.models import couples_images
@@ -128,7 +129,9 @@ class Engine:
         self.settings = settings
         self.coupled = couples_images(network)
         self.forward = Compiled(
-            per_image(network, self.statistics, settings), wanted=settings.compile
+            per_image(network, self.statistics, settings),
+            wanted=settings.compile,
+            device=settings.device,
         )
 
     def cut(self, counts: Sequence[int]) -> list[Piece]:
@@ -146,7 +149,8 @@ class Engine:
         """Return every statistic of every image, float32.
 
         A compiled network is given at least ``size`` images: blank ones are added, and their
-        statistics dropped. Where images are coupled, none may be added.
+        statistics dropped. Where images are coupled, none may be added. On a GPU the values are
+        overwritten by the next call: use them up, as `means` does, or copy them.
         """
         n = len(images)
         if self.settings.compile and n < size and not self.coupled:
@@ -156,7 +160,7 @@ class Engine:
 
     def means(self, images: Float[Tensor, "n c h w"], piece: Piece) -> Means:
         """Return the weighted sums of one piece, one row for each of its classes."""
-        weights = piece.weights.to(images.device)
+        weights = send(piece.weights, images.device)
         return tuple(weights @ values for values in self.per_image(images, piece.size))
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import distilset
-from distilset.compilation import resolve_compile
+from distilset.compilation import GRAPH_CALLS, resolve_compile, uses_graphs
 from distilset.config import RunConfig
 from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
@@ -26,7 +26,6 @@ from distilset.task import Task
 from distilset.types import ImageSet, Splits
 
 CHECKPOINT_SECONDS = 60
-PROBE_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -159,15 +158,17 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
 def probe(plan: Plan, images: Tensor) -> float:
     """Return the seconds of one episode, measured on a copy; the run itself is not touched."""
     state = plan.start(images.clone())
-    distill = plan.config.distill
+    distill, settings = plan.config.distill, plan.task.settings
+    first = GRAPH_CALLS if settings.compile and uses_graphs(settings.device) else 1
     records = descend(
         state,
         plan.method,
-        steps=PROBE_STEPS,
+        steps=first + 1,
         image_lr=distill.image_lr or 1.0,
         momentum=distill.momentum,
     )
-    float(next(records).loss)
+    for _ in range(first):
+        float(next(records).loss)
     start = time.perf_counter()
     float(next(records).loss)
     return time.perf_counter() - start

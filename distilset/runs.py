@@ -195,9 +195,11 @@ class Metrics:
 
     def flush(self) -> None:
         """Write what is waiting."""
+        if not self.waiting:
+            return
+        losses = torch.stack([record.loss for record, _ in self.waiting]).tolist()
         with self.path.open("a", encoding="utf-8") as file:
-            for record, seconds in self.waiting:
-                loss = float(record.loss)
+            for (record, seconds), loss in zip(self.waiting, losses, strict=True):
                 line = {
                     "step": record.step,
                     "loss": loss if math.isfinite(loss) else None,  # JSON has no NaN

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from distilset.augment import Draw
 from distilset.engine import Engine, Means, Piece
+from distilset.hardware import exact_float32
 from distilset.task import Task
 
 
@@ -63,4 +64,5 @@ def fresh(task: Task, engine: Engine, step: int) -> Target:
         return task.augmented(task.real(rows[piece.rows]), draw, piece.class_of_row)
 
     pieces = engine.cut([len(part) for part in batch])
-    return Target(step, draw, engine.class_means(pieces, task.classes, fetch))
+    with exact_float32(task.settings.device):
+        return Target(step, draw, engine.class_means(pieces, task.classes, fetch))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from distilset.augment import AugmentConfig, Draw, augment, draw_per_class
 from distilset.data.normalise import Transform
 from distilset.engine import EngineSettings
+from distilset.hardware import fits, send
 from distilset.models import initialise
 from distilset.rng import Rng
 from distilset.types import ImageSet
@@ -83,12 +84,20 @@ class Task:
         parts = [self.transform.apply(part.to(device)) for part in self.train.images.split(1024)]
         return torch.cat(parts)
 
+    @cached_property
+    def _resident(self) -> UInt8[Tensor, "n c h w"] | None:
+        """All real images as bytes on a GPU, where they fit."""
+        images, device = self.train.images, self.settings.device
+        return images.to(device) if fits(images.numel(), device) else None
+
     def real(self, rows: Tensor) -> Float[Tensor, "n c h w"]:
         """Fetch real images by row index, in normalised space, on the device."""
+        device = self.settings.device
         if self._whitened is not None:
-            return self._whitened[rows.to(self._whitened.device)]
-        images: UInt8[Tensor, "n c h w"] = self.train.images[rows]
-        return self.transform.apply(images.to(self.settings.device))
+            return self._whitened[send(rows, device)]
+        if self._resident is not None:
+            return self.transform.apply(self._resident[send(rows, device)])
+        return self.transform.apply(send(self.train.images[rows], device))
 
     def augmented(
         self, images: Float[Tensor, "n c h w"], draw: Draw, classes: int | Int64[Tensor, " n"]

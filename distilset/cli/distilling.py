@@ -27,7 +27,7 @@ def distill(
     network: o.Network = None,
     norm: o.Norm = None,
     init: Annotated[
-        str | None, typer.Option(help="random, kcenter, herding, noise, or a run folder [random].")
+        str | None, typer.Option(help="A selector, noise, or a run folder [random].")
     ] = None,
     batch_real: o.BatchReal = None,
     bank: Annotated[
