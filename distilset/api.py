@@ -1,6 +1,6 @@
 """The facade: what ``import distilset`` offers, and what the command line calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -10,7 +10,6 @@ import torch
 
 from distilset.compilation import has_cpp_compiler
 from distilset.config import Tables, build, merge
-from distilset.data.known import KNOWN
 from distilset.data.normalise import fit_transform
 from distilset.data.zca import zca_digest
 from distilset.evaluation.judge import Trainers
@@ -27,9 +26,10 @@ from distilset.runfolder import RunFolder
 from distilset.selectors import Features, get_selector
 from distilset.selectors.features import network_features
 from distilset.session import open_session
-from distilset.stated import from_flags, load_preset
+from distilset.stated import data_table, from_flags, load_preset
 from distilset.store import Card, DistilledSet
-from distilset.types import DatasetInfo, ImageSet, Splits
+from distilset.trained import TrainedNetwork, fit_network
+from distilset.types import ImageSet, Splits
 
 _TRAINERS = Trainers()
 """Networks built and compiled by earlier calls, to be used again."""
@@ -186,6 +186,47 @@ def evaluate(
         return judge_run(entry, request, chosen, request.protocol(protocol), _TRAINERS)[0]
 
 
+def train_network(
+    distilled: DistilledSet,
+    *,
+    network: str | None = None,
+    norm: str | None = None,
+    protocol: str = "dm",
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainedNetwork:
+    """Train one network on a distilled set, to be used: see `TrainedNetwork`.
+
+    The settings are those of `evaluate`; with the same seed it is the network that is scored there
+    as the first. ``progress`` is called with the updates done and their total.
+
+    Raises:
+        ConfigError: an unknown name.
+        DataError: the training diverged.
+    """
+    request = Request(
+        networks=() if network is None else (network_table(network),),
+        norm=norm,
+        protocols=(protocol,),
+        epochs=epochs,
+        seed=seed,
+        settings=train_settings(device, precision),
+    )
+    with limit_threads(threads):
+        return fit_network(
+            distilled,
+            request.networks_of(distilled)[0],
+            request.protocol(protocol),
+            seed=seed,
+            settings=request.settings,
+            progress=progress,
+        )
+
+
 def train_settings(
     device: str = "auto", precision: str = "auto", together: int | None = None
 ) -> TrainSettings:
@@ -194,16 +235,3 @@ def train_settings(
     chosen, _ = resolve_precision(precision, device)
     reduced: Precision = "bf16" if chosen == "bf16" else "fp32"
     return TrainSettings(device, reduced, has_cpp_compiler(), together)
-
-
-def data_table(info: DatasetInfo) -> dict[str, Any]:
-    """Return the settings that load a data set again."""
-    known = info.name in KNOWN or info.name == "digits"
-    table: Mapping[str, Any] = {
-        "source": info.name if known and not Path(info.source).exists() else info.source,
-        "resolution": info.resolution,
-        "like": info.like,
-        "val": info.val_fraction,
-        "split_seed": info.split_seed,
-    }
-    return {key: value for key, value in table.items() if value is not None}

@@ -10,7 +10,7 @@ ORDER = [
     *("data", "augment", "models", "losses"),
     *("selectors", "engine", "task", "targets", "workers", "bank", "methods", "config", "stated"),
     *("card", "grid", "store", "optimise", "checkpoint", "initial"),
-    *("evaluation", "plan", "runs", "runfolder", "session"),
+    *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "session"),
     *("api", "catalogue", "terminal", "testing", "cli", "__main__"),
 ]
 
