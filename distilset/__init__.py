@@ -10,7 +10,11 @@ _HOMES = {
     "distill": "distilset.api",
     "select": "distilset.api",
     "evaluate": "distilset.api",
-    "report": "distilset.api",
+    "report": "distilset.reporting",
+    "train_network": "distilset.api",
+    "load_network": "distilset.trained",
+    "import_set": "distilset.exchange",
+    "export_set": "distilset.exchange",
     "DistilledSet": "distilset.store",
     "ImageSet": "distilset.types",
     "Splits": "distilset.types",
@@ -27,16 +31,23 @@ __all__ = [
     "__version__",
     "distill",
     "evaluate",
+    "export_set",
+    "import_set",
     "load_data",
+    "load_network",
     "report",
     "select",
+    "train_network",
 ]
 
 if TYPE_CHECKING:
-    from distilset.api import distill, evaluate, report, select
+    from distilset.api import distill, evaluate, select, train_network
     from distilset.data import load_data
     from distilset.errors import ConfigError, DataError
+    from distilset.exchange import export_set, import_set
+    from distilset.reporting import report
     from distilset.store import DistilledSet
+    from distilset.trained import load_network
     from distilset.types import ImageSet, Splits
 
 

@@ -1,6 +1,6 @@
 """The facade: what ``import distilset`` offers, and what the command line calls."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -10,29 +10,27 @@ import torch
 
 from distilset.compilation import has_cpp_compiler
 from distilset.config import Tables, build, merge
-from distilset.data import load_data
-from distilset.data.known import KNOWN
 from distilset.data.normalise import fit_transform
-from distilset.errors import ConfigError, DistilsetError
+from distilset.data.zca import zca_digest
+from distilset.evaluation.judge import Trainers
 from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run, network_config
-from distilset.evaluation.runner import Trainers
 from distilset.evaluation.score import Score
-from distilset.evaluation.step import TrainSettings
+from distilset.evaluation.step import Precision, TrainSettings
 from distilset.hardware import resolve_device, resolve_precision
 from distilset.hardware import threads as limit_threads
 from distilset.live import check_tensorboard
 from distilset.models import network_table
 from distilset.optimise import Record
 from distilset.plan import check_train, versions
-from distilset.reporting import Real, RunFacts, read_runs, write_page
 from distilset.rng import Rng
 from distilset.runfolder import RunFolder
 from distilset.selectors import Features, get_selector
 from distilset.selectors.features import network_features
 from distilset.session import open_session
-from distilset.stated import from_flags, load_preset
-from distilset.store import Card, DistilledSet, zca_digest
-from distilset.types import DatasetInfo, ImageSet, Splits
+from distilset.stated import data_table, from_flags, load_preset
+from distilset.store import Card, DistilledSet
+from distilset.trained import TrainedNetwork, fit_network
+from distilset.types import ImageSet, Splits
 
 _TRAINERS = Trainers()
 """Networks built and compiled by earlier calls, to be used again."""
@@ -66,8 +64,8 @@ def distill(
         progress: called after every step.
         tensorboard: write losses and images into ``out``'s folder ``tensorboard``.
         flags: ``steps``, ``network``, ``norm``, ``init``, ``batch_real``, ``image_lr``, ``seed``,
-            ``bank``, ``zca``, ``device``, ``precision``, ``threads``, ``checkpoint_every``; they
-            win over everything.
+            ``bank``, ``bank_workers``, ``zca``, ``device``, ``precision``, ``threads``,
+            ``checkpoint_every``; they win over everything.
 
     Raises:
         ConfigError: settings that are wrong or do not fit; another split than train.
@@ -84,10 +82,8 @@ def distill(
     config = build(stated) if folder is None else folder.settle(stated)
     if folder is not None and (done := folder.finished(config.distill.steps)) is not None:
         return done
-    if tensorboard and folder is None:
-        raise ConfigError("tensorboard=True needs a run folder; name one by out")
     if tensorboard:
-        check_tensorboard()
+        check_tensorboard(folder)
     session = open_session(config, train, folder)
     session.tensorboard = tensorboard
     session.build_bank()
@@ -155,6 +151,7 @@ def evaluate(
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    together: int | None = None,
 ) -> Score:
     """Train fresh networks on a distilled set, score each once on ``test``, and return the row.
 
@@ -171,6 +168,8 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: ``auto``, ``bf16`` or ``fp32``.
         threads: CPU threads; None is as many as PyTorch takes.
+        together: how many networks are trained at once, at most; None is one on a CPU, and on a
+            GPU as many as its memory allows. A network comes out the same but for rounding.
 
     Raises:
         ConfigError: an unknown name; a training part as ``test``.
@@ -183,7 +182,7 @@ def evaluate(
         epochs=epochs,
         trials=trials,
         seed=seed,
-        settings=train_settings(device, precision),
+        settings=train_settings(device, precision, together),
     )
     check_fit("the distilled set", distilled, test)
     chosen = request.networks_of(distilled)[0]
@@ -193,75 +192,52 @@ def evaluate(
         return judge_run(entry, request, chosen, request.protocol(protocol), _TRAINERS)[0]
 
 
-def report(
-    runs: Iterable[str | PathLike[str]],
-    out: str | PathLike[str],
+def train_network(
+    distilled: DistilledSet,
     *,
-    data: str | None = None,
-    real: bool = True,
-    title: str | None = None,
-) -> Path:
-    """Write one self-contained HTML file about finished runs; return its path.
+    network: str | None = None,
+    norm: str | None = None,
+    protocol: str = "dm",
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainedNetwork:
+    """Train one network on a distilled set, to be used: see `TrainedNetwork`.
 
-    Args:
-        runs: run folders.
-        out: the file to write; one that is there is replaced.
-        data: where the data are, if not where the runs found them.
-        real: whether to show real training images beside the runs'. They come from ``data``, or
-            from the run's own source if that is on this machine: nothing is downloaded.
-        title: the page's title.
+    The settings are those of `evaluate`; with the same seed it is the network that is scored there
+    as the first. ``progress`` is called with the updates done and their total.
 
     Raises:
-        DataError: if a run is not finished or damaged, or ``data`` do not fit it.
-        ConfigError: if no run is given.
+        ConfigError: an unknown name.
+        DataError: the training diverged.
     """
-    facts = read_runs(runs)
-    if not facts:
-        raise ConfigError("a report needs at least one run folder; got none")
-    parts: dict[str, Real] = {}
-    loaded: dict[str, Splits] = {}
-    for run in facts:
-        parts[run.name] = _real_part(run, data, loaded) if real else Real(None)
-    return write_page(facts, parts, Path(out), title)
+    request = Request(
+        networks=() if network is None else (network_table(network),),
+        norm=norm,
+        protocols=(protocol,),
+        epochs=epochs,
+        seed=seed,
+        settings=train_settings(device, precision),
+    )
+    with limit_threads(threads):
+        return fit_network(
+            distilled,
+            request.networks_of(distilled)[0],
+            request.protocol(protocol),
+            seed=seed,
+            settings=request.settings,
+            progress=progress,
+        )
 
 
-def _real_part(run: RunFacts, data: str | None, loaded: dict[str, Splits]) -> Real:
-    """Load the training part of a run, split as its card says; what is loaded is kept."""
-    info = run.distilled.card.dataset
-    table = data_table(info)
-    source = data or str(run.distilled.settings.get("data", {}).get("source") or table["source"])
-    if not data and source != "digits" and not Path(source).exists():
-        return Real(None, f"The real images are not at hand ({source}); --data names them.")
-    table["source"] = source
-    key = repr(sorted(table.items()))
-    try:
-        if key not in loaded:
-            loaded[key] = load_data(**table)
-        train = loaded[key].train
-        check_fit(run.name, run.distilled, train)
-    except DistilsetError as error:
-        if data:
-            raise
-        return Real(None, f"The real images cannot be shown: {error}.")
-    changed = train.info.fingerprint != info.fingerprint
-    return Real(train, "These are not the data that the run was made from." if changed else "")
-
-
-def train_settings(device: str = "auto", precision: str = "auto") -> TrainSettings:
+def train_settings(
+    device: str = "auto", precision: str = "auto", together: int | None = None
+) -> TrainSettings:
     """Resolve how networks are trained here."""
     device = resolve_device(device)
     chosen, _ = resolve_precision(precision, device)
-    return TrainSettings(device, "bf16" if chosen == "bf16" else "fp32", has_cpp_compiler())
-
-
-def data_table(info: DatasetInfo) -> dict[str, Any]:
-    """Return the settings that load a data set again."""
-    known = info.name in KNOWN or info.name == "digits"
-    table: Mapping[str, Any] = {
-        "source": info.name if known and not Path(info.source).exists() else info.source,
-        "resolution": info.resolution,
-        "like": info.like,
-        "val": info.val_fraction,
-        "split_seed": info.split_seed,
-    }
-    return {key: value for key, value in table.items() if value is not None}
+    reduced: Precision = "bf16" if chosen == "bf16" else "fp32"
+    return TrainSettings(device, reduced, has_cpp_compiler(), together)

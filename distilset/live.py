@@ -9,6 +9,7 @@ from distilset.errors import ConfigError
 from distilset.grid import draw_grid
 from distilset.optimise import Record
 from distilset.plan import Plan
+from distilset.runfolder import RunFolder
 from distilset.runs import FLUSH_EVERY, Progress
 from distilset.store import TENSORBOARD
 
@@ -16,8 +17,10 @@ PICTURES = 20
 """About how many grids of images a run writes."""
 
 
-def check_tensorboard() -> None:
-    """Raise a ConfigError where TensorBoard is not installed."""
+def check_tensorboard(folder: RunFolder | None) -> None:
+    """Raise a ConfigError where there is no folder to write to, or TensorBoard is not installed."""
+    if folder is None:
+        raise ConfigError("tensorboard=True needs a run folder; name one by out")
     if find_spec("tensorboard") is None:
         raise ConfigError(
             "--tensorboard needs the package tensorboard, which is not installed; "
@@ -33,7 +36,6 @@ class TensorBoard:
     """
 
     def __init__(self, run: Path, plan: Plan, progress: Progress) -> None:
-        check_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
         first = progress.state.step

@@ -14,7 +14,6 @@ from distilset.plan import Plan, make_plan, probe, with_checkpoints
 from distilset.runfolder import RunFolder
 from distilset.runs import Progress, begin, carry_out, finish, resume
 from distilset.store import DistilledSet, write_results
-from distilset.targets import fresh
 from distilset.types import ImageSet
 
 
@@ -99,8 +98,8 @@ def _with_bank_time(session: Session, bank: Bank) -> Session:
     if not missing:
         return session
     start = perf_counter()
-    fresh(bank.task, bank.engine, 0)
+    bank.compute(0)
     target = perf_counter() - start
-    session.bank_seconds = missing * target
+    session.bank_seconds = missing * target / bank.workers
     session.seconds_per_step = max(session.seconds_per_step - target, 0.1 * target)
     return session

@@ -8,9 +8,9 @@ import distilset
 ORDER = [
     *("errors", "rng", "types", "files", "cache", "hardware", "allocator", "compilation"),
     *("data", "augment", "models", "losses"),
-    *("selectors", "engine", "task", "targets", "bank", "methods", "config", "stated"),
+    *("selectors", "engine", "task", "targets", "workers", "bank", "methods", "config", "stated"),
     *("card", "grid", "store", "optimise", "checkpoint", "initial"),
-    *("evaluation", "plan", "runs", "runfolder", "live", "session"),
+    *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "live", "session"),
     *("catalogue", "reporting", "api", "terminal", "testing", "cli", "__main__"),
 ]
 

@@ -10,9 +10,11 @@ import typer
 
 from distilset.cli.distilling import bank, distill
 from distilset.cli.evaluating import evaluate
+from distilset.cli.exchanging import export, import_
 from distilset.cli.looking import list_, select, show
 from distilset.cli.options import KINDS
 from distilset.cli.telling import compare, report
+from distilset.cli.training import train
 from distilset.errors import DistilsetError
 
 __all__ = ["KINDS", "app", "main"]
@@ -26,9 +28,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (distill, select, evaluate, report, compare, bank, show):
+for command in (distill, select, evaluate, report, compare, train, bank, show, export):
     app.command()(command)
 app.command("list")(list_)
+app.command("import")(import_)
 
 
 @app.callback(invoke_without_command=True)

@@ -20,10 +20,10 @@ def report(
     title: Annotated[str | None, typer.Option(help="The page's title.")] = None,
 ) -> None:
     """Write one HTML file about runs: images, losses, scores, how to load them."""
-    from distilset import api
+    from distilset import reporting
     from distilset.terminal import size, stdout
 
-    written = api.report(runs, out, data=data, real=real, title=title)
+    written = reporting.report(runs, out, data=data, real=real, title=title)
     stdout().print(f"{written}: {size(written.stat().st_size)}", markup=False, soft_wrap=True)
 
 

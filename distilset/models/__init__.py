@@ -10,6 +10,7 @@ from torch import nn
 
 from distilset.errors import ConfigError, unknown_name
 from distilset.models.convnet import Activation, ConvNet, Norm, Pooling, default_depth
+from distilset.models.drawing import initialise
 from distilset.rng import Rng
 from distilset.types import ImageSpec
 
@@ -92,18 +93,6 @@ def build_network(config: NetworkConfig, spec: ImageSpec, classes: int) -> nn.Mo
         raise ConfigError(f"networks take images of 4x4 pixels and more; got {spec}")
     with Rng(0).as_global("construction"):  # building draws weights: keep the caller's state
         return NETWORKS[config.name](config, spec, classes)
-
-
-def initialise(network: nn.Module, rng: Rng, purpose: str, *coordinates: int | str) -> None:
-    """Draw all weights anew, in place, by the modules' own published initialisation.
-
-    Global random state is left as it was. In place, so that a compiled network stays compiled.
-    """
-    with rng.as_global(purpose, *coordinates):
-        for module in network.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset):
-                reset()
 
 
 def couples_images(network: nn.Module) -> bool:

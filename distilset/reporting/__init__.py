@@ -4,6 +4,7 @@ from distilset.reporting.collect import Result, RunFacts, all_results, read_run,
 from distilset.reporting.formats import FORMATS, check_format, render
 from distilset.reporting.page import Real, write_page
 from distilset.reporting.tables import ScoreTable, tabulate
+from distilset.reporting.writing import report
 
 __all__ = [
     "FORMATS",
@@ -16,6 +17,7 @@ __all__ = [
     "read_run",
     "read_runs",
     "render",
+    "report",
     "tabulate",
     "write_page",
 ]

@@ -152,23 +152,38 @@ def read_scores(run: Path, distilled: DistilledSet) -> list[Result]:
     path = run / SCORES
     if not path.is_file():
         return []
-    groups: dict[tuple[Any, ...], dict[tuple[str, str], Mapping[str, str]]] = {}
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        for row in csv.DictReader(file):
-            missing = [key for key in (*SETTING, "accuracy") if row.get(key) is None]
-            if missing or None in row:
-                what = f"no {missing[0]}" if missing else "more cells than the heading"
-                raise DataError(f"{path} is damaged: a row has {what}")
-            key = (row.get("steps") or "0", *(row[name] for name in SETTING))
-            groups.setdefault(key, {})[row.get("seed") or "", row.get("trial") or ""] = row
     try:
-        return [_result(run, distilled, key, list(rows.values())) for key, rows in groups.items()]
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            groups = _grouped(path, csv.DictReader(file))
+        return [
+            _result(run, distilled, steps, way, list(rows.values()))
+            for (steps, *way), rows in groups.items()
+        ]
     except ValueError as error:
         raise DataError(f"{path} is damaged: {error}") from None
 
 
+def _grouped(
+    path: Path, rows: Iterable[Mapping[Any, str]]
+) -> dict[tuple[Any, ...], dict[tuple[str, str], Mapping[str, str]]]:
+    """Group rows by steps and `SETTING`; in a group by seed and trial, the last one counts."""
+    groups: dict[tuple[Any, ...], dict[tuple[str, str], Mapping[str, str]]] = {}
+    for row in rows:
+        missing = [key for key in (*SETTING, "accuracy") if row.get(key) is None]
+        if missing or None in row:
+            what = f"no {missing[0]}" if missing else "more cells than the heading"
+            raise DataError(f"{path} is damaged: a row has {what}")
+        key = (int(row.get("steps") or 0), *(row[name] for name in SETTING))
+        groups.setdefault(key, {})[row.get("seed") or "", row.get("trial") or ""] = row
+    return groups
+
+
 def _result(
-    run: Path, distilled: DistilledSet, key: Sequence[str], rows: Sequence[Mapping[str, str]]
+    run: Path,
+    distilled: DistilledSet,
+    steps: int,
+    way: Sequence[str],
+    rows: Sequence[Mapping[str, str]],
 ) -> Result:
     card = distilled.card
     return Result(
@@ -178,10 +193,10 @@ def _result(
         fingerprint=card.dataset.fingerprint,
         ipc=card.ipc,
         images=len(distilled),
-        setting=dict(zip(SETTING, key[1:], strict=True)),
+        setting=dict(zip(SETTING, way, strict=True)),
         accuracies=tuple(float(row["accuracy"]) for row in rows),
         seconds=sum(float(row.get("seconds") or 0) for row in rows),
-        steps=int(key[0]),
+        steps=steps,
     )
 
 

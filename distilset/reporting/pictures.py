@@ -61,11 +61,10 @@ def class_rows(distilled: DistilledSet, train: ImageSet | None, kind: str) -> li
     ``kind`` is the word for an image of the set. No more than `BUDGET` synthetic images are taken;
     classes beyond it are left out.
     """
-    labels, counts = distilled.labels, []
-    hard = labels.argmax(1) if labels.ndim == 2 else labels
+    counts = []
     rows: list[ClassRow] = []
     for c, name in enumerate(distilled.classes):
-        own = to_bytes(distilled.pixels[hard == c].cpu())
+        own = to_bytes(distilled.pixels[distilled.hard_labels == c].cpu())
         shown = own[:MOST_SHOWN]
         if sum(counts) + len(shown) > BUDGET:
             break
