@@ -210,15 +210,15 @@ def read_baselines(path: Path, fingerprint: str) -> Iterator[Result]:
         try:
             setting = {name: str(row[name]) for name in SETTING}
             values = tuple(math.nan if v is None else float(v) for v in row["accuracies"])
-            facts = {key: str(row[key]) for key in ("method", "dataset")}
+            method, dataset = str(row["method"]), str(row["dataset"])
             name, ipc, images = str(row["run"]), row["ipc"], int(row["images"])
             seconds = float(row["seconds"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} is damaged: {error!r} in a row") from None
         if values:
             last[name, ipc, *setting.values()] = Result(
-                name, **facts, fingerprint=fingerprint, ipc=ipc, images=images, setting=setting,
-                accuracies=values, seconds=seconds, baseline=True,
+                name=name, method=method, dataset=dataset, fingerprint=fingerprint, ipc=ipc,
+                images=images, setting=setting, accuracies=values, seconds=seconds, baseline=True,
             )  # fmt: skip
     yield from last.values()
 
