@@ -14,8 +14,8 @@ from distilset.reporting.collect import Result, RunFacts, all_results
 class Figure:
     """One published accuracy in per cent; ``spread`` None where the source gives none.
 
-    ``ipc`` is None for the whole data. ``norm`` is empty and ``zca`` None where the source
-    does not say.
+    ``ipc`` is None for the whole data. ``norm`` is empty, ``epochs`` and ``zca`` are None
+    where the source does not say.
     """
 
     dataset: str
@@ -25,6 +25,7 @@ class Figure:
     spread: float | None
     network: str
     norm: str
+    epochs: int | None
     zca: bool | None
     protocol: str
     source: str
@@ -73,6 +74,7 @@ def _figures(
             spread=spread,
             network=table["network"],
             norm=protocol["norm"],
+            epochs=protocol.get("epochs"),
             zca=table["zca"] if protocol.get("zca_stated") else None,
             protocol=protocol["text"],
             source=source["title"],
@@ -100,7 +102,7 @@ def _differences(ours: Result, figure: Figure, whitened: dict[str, bool]) -> tup
     """Say what is known to differ; the protocols are given in full beside it."""
     setting = ours.setting
     differs = []
-    if not setting["network"].startswith("convnet"):
+    if setting["network"] != "convnet":  # options are named only where they are not the usual
         differs.append(f"network {setting['network']}, theirs {figure.network}")
     if not figure.norm:
         differs.append(f"norm {setting['norm']}, theirs not stated")
@@ -108,6 +110,8 @@ def _differences(ours: Result, figure: Figure, whitened: dict[str, bool]) -> tup
         differs.append(f"norm {setting['norm']}, theirs {figure.norm}")
     if figure.method in ("dm", "datadam") and setting["protocol"] != figure.method:
         differs.append(f"protocol {setting['protocol']}, theirs like our {figure.method}")
+    if figure.epochs and setting["epochs"] != str(figure.epochs):
+        differs.append(f"{setting['epochs']} epochs, theirs {figure.epochs}")
     if figure.zca is not None and whitened.get(ours.name, figure.zca) != figure.zca:
         ours_said, theirs = ("with", "without") if whitened[ours.name] else ("without", "with")
         differs.append(f"{ours_said} ZCA, theirs {theirs}")

@@ -49,6 +49,7 @@ def test_a_figure_is_found_where_data_method_and_ipc_match(cifar):
     first, second = pairs
     assert "norm instance, theirs batch" in first.differences
     assert "without ZCA, theirs with" in first.differences
+    assert "120 epochs, theirs 1800" in first.differences
     assert "protocol quick, theirs like our datadam" in first.differences
     assert "norm instance, theirs not stated" in second.differences
 
