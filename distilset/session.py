@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+from distilset.allocator import kept_memory
 from distilset.bank import Bank, Report
 from distilset.config import RunConfig
 from distilset.hardware import threads
@@ -44,7 +45,7 @@ class Session:
     def build_bank(self, report: Report = lambda done, total: None) -> None:
         """Compute the targets that a bank still lacks."""
         if self.bank is not None:
-            with threads(self.plan.config.engine.threads):
+            with threads(self.plan.config.engine.threads), kept_memory():
                 self.bank.build(report)
 
     def records(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
