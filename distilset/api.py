@@ -12,13 +12,13 @@ from distilset.compilation import has_cpp_compiler
 from distilset.config import Tables, build, merge
 from distilset.data.known import KNOWN
 from distilset.data.normalise import fit_transform
-from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run, network_config
+from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run
 from distilset.evaluation.runner import Trainers
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import TrainSettings
 from distilset.hardware import resolve_device, resolve_precision
 from distilset.hardware import threads as limit_threads
-from distilset.models import network_table
+from distilset.models import network_config, network_table
 from distilset.optimise import Record
 from distilset.plan import check_train, versions
 from distilset.rng import Rng
