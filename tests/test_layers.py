@@ -8,7 +8,7 @@ import distilset
 ORDER = [
     *("errors", "rng", "types", "files", "cache", "hardware", "allocator", "compilation"),
     *("data", "augment", "models", "losses"),
-    *("selectors", "engine", "task", "targets", "bank", "methods", "config", "stated"),
+    *("selectors", "engine", "task", "targets", "bank", "banks", "methods", "config", "stated"),
     *("card", "grid", "store", "optimise", "checkpoint", "initial"),
     *("evaluation", "plan", "runs", "runfolder", "session"),
     *("api", "catalogue", "terminal", "testing", "cli", "__main__"),

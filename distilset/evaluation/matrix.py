@@ -20,6 +20,7 @@ from distilset.models import (
     is_own,
     network_config,
     network_label,
+    pool_of,
     settled,
 )
 from distilset.selectors.base import check_request
@@ -78,8 +79,8 @@ class Request:
             )
         asked = {} if self.norm is None else {"norm": self.norm}
         tables = self.networks or [{k: v for k, v in own.items() if k != "pool"}]
-        configs = (network_config(inherit_norm(table, own) | asked) for table in tables)
-        return [settled(config, distilled.spec) for config in configs]
+        stated = (network_config(inherit_norm(table, own) | asked) for table in tables)
+        return [settled(one, distilled.spec) for config in stated for one in pool_of(config)]
 
 
 @dataclass(frozen=True)

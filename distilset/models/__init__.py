@@ -7,17 +7,18 @@ from distilset.models.config import (
     NETWORKS,
     NORMS,
     NetworkConfig,
+    choices,
     inherit_norm,
     is_own,
+    names_code,
     network_config,
     network_label,
     network_table,
-    network_text,
     options_of,
     pool_of,
     settled,
 )
-from distilset.models.own import build_own
+from distilset.models.own import build_own, code_digest
 from distilset.models.resetting import resets
 from distilset.rng import Rng
 from distilset.types import ImageSpec
@@ -27,14 +28,17 @@ __all__ = [
     "NORMS",
     "NetworkConfig",
     "build_network",
+    "choices",
+    "code_digest",
     "couples_images",
     "inherit_norm",
     "initialise",
     "is_own",
+    "names_code",
     "network_config",
     "network_label",
     "network_table",
-    "network_text",
+    "options_of",
     "pool_of",
     "settled",
 ]

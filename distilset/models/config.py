@@ -93,7 +93,7 @@ class NetworkConfig:
 
     def __str__(self) -> str:
         if self.pool:
-            return "one of " + "; ".join(str(one) for one in pool_of(self))
+            return "one a step of " + "; ".join(str(one) for one in pool_of(self))
         depth = "" if self.depth is None else f"-{self.depth}"
         width = "" if self.width is None else f" width {self.width},"
         return f"{self.name}{depth}{width or ','} norm {self.norm}"
@@ -171,19 +171,12 @@ _BY_RESOLUTION: Mapping[str, Callable[[NetworkConfig, ImageSpec], dict[str, Any]
 
 
 def settled(config: NetworkConfig, spec: ImageSpec) -> NetworkConfig:
-    """Return the same with every open setting made concrete for images of ``spec``."""
-    if config.pool:
-        first, *others = (settled(one, spec) for one in pool_of(config))
-        return replace(first, pool=tuple(network_text(one) for one in others))
+    """Return the same with every open setting made concrete for images of ``spec``.
+
+    The texts of a pool stay as they were given: a resumed run compares them.
+    """
     found = _BY_RESOLUTION.get(config.name, lambda config, spec: {})(config, spec)
     return replace(config, **{k: v for k, v in found.items() if getattr(config, k) is None})
-
-
-def network_text(config: NetworkConfig) -> str:
-    """Return a network with all its settings as `network_table` reads them."""
-    values = {option: getattr(config, option) for option in OPTIONS}
-    stated = [f"{k}={v}" for k, v in values.items() if v is not None and not is_own(config.name)]
-    return ":".join([config.name, ",".join(stated)]) if stated else config.name
 
 
 def network_label(config: NetworkConfig, spec: ImageSpec) -> str:
@@ -208,7 +201,7 @@ def network_table(text: str) -> dict[str, object]:
     with commas between: a pool. ``package.module:Callable:key=value,...`` is somebody's own.
     """
     first, *others = _split(text)
-    table = _own_table(first) if _names_code(first) else _table(first)
+    table = _own_table(first) if names_code(first) else _table(first)
     return {**table, "pool": others} if others else table
 
 
@@ -223,7 +216,8 @@ def _split(text: str) -> list[str]:
     return texts
 
 
-def _names_code(text: str) -> bool:
+def names_code(text: str) -> bool:
+    """Tell whether a text names a network by code to import."""
     name, colon, rest = text.partition(":")
     return bool(colon) and name not in NETWORKS and not rest.partition(":")[0].count("=")
 

@@ -9,6 +9,8 @@ hooks (see `distilset.models.features`), and ``maps`` and ``last`` name its laye
 """
 
 from collections.abc import Callable
+from copy import deepcopy
+from hashlib import blake2b
 from importlib import import_module
 from typing import Any
 
@@ -16,9 +18,10 @@ import torch
 from torch import nn
 
 from distilset.errors import ConfigError
-from distilset.models.config import parse_options
+from distilset.models.config import NETWORKS, parse_options
 from distilset.models.features import Hooked
-from distilset.models.resetting import check_drawable
+from distilset.models.resetting import check_drawable, resets
+from distilset.rng import Rng
 from distilset.types import Features, ImageSpec
 
 
@@ -63,6 +66,26 @@ def _call(
     if not isinstance(network, nn.Module):
         raise ConfigError(f"network {name!r} must give an nn.Module; got {type(network).__name__}")
     return network
+
+
+@torch.no_grad()
+def code_digest(network: nn.Module, spec: ImageSpec) -> str | None:
+    """Hash what somebody's own network computes; None for a network of this package.
+
+    For what is kept under a network's name, since own code changes without changing its name.
+    Computed with drawn weights on the CPU in float32, whatever the device.
+    """
+    if type(network) in NETWORKS.values():
+        return None
+    copy = deepcopy(network).cpu().eval()
+    with Rng(0).as_global("code digest"):
+        for reset in resets(copy):
+            reset()
+        features = copy.features(torch.randn(2, *spec.shape))  # type: ignore[operator]
+    hasher = blake2b(digest_size=16)
+    for values in (*features.maps, features.last):
+        hasher.update(values.float().contiguous().numpy().tobytes())
+    return hasher.hexdigest()
 
 
 def _refuse_dropout(network: nn.Module) -> None:

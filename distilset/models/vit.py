@@ -1,4 +1,4 @@
-"""A vision transformer for small images (Dosovitskiy et al., ICLR 2021; Touvron et al., ICML 2021)."""
+"""A vision transformer for small images (Dosovitskiy et al., ICLR 2021)."""
 
 from typing import ClassVar
 
@@ -87,9 +87,9 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Tokens, blocks, a norm; the class token enters one linear classifier.
 
-    The defaults are DeiT-Tiny's width and heads at half its depth. ``patch`` None is by resolution
-    (see `default_patch`), and never more than half the shorter side; ``heads`` None is one for
-    every 64 of the width. The maps are the patches' tokens after every block, ``[n, width, H, W]``.
+    The defaults are DeiT-Tiny's width and heads (Touvron et al., ICML 2021) at half its depth.
+    ``patch`` None is by resolution (see `default_patch`), and never more than half the shorter
+    side; ``heads`` None is one for every 64 of the width. The maps are the patches' tokens after every block, ``[n, width, H, W]``.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("layer",)

@@ -15,7 +15,6 @@ from distilset.models import (
     network_config,
     network_label,
     network_table,
-    network_text,
     settled,
 )
 from distilset.models.layers import make_norm
@@ -236,9 +235,9 @@ def test_wrong_options_are_refused_in_one_sentence():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_text_holds_all_settings(name):
+def test_labels_read_back(name):
     config = settled(narrow(name), CIFAR)
-    assert network_config(network_table(network_text(config))) == config
+    assert settled(network_config(network_table(network_label(config, CIFAR))), CIFAR) == config
     assert network_label(NetworkConfig(name=name), CIFAR) == name
 
 
