@@ -89,7 +89,8 @@ class ViT(nn.Module):
 
     The defaults are DeiT-Tiny's width and heads (Touvron et al., ICML 2021) at half its depth.
     ``patch`` None is by resolution (see `default_patch`), and never more than half the shorter
-    side; ``heads`` None is one for every 64 of the width. The maps are the patches' tokens after every block, ``[n, width, H, W]``.
+    side; ``heads`` None is one for every 64 of the width. The maps are the patches' tokens after
+    every block, ``[n, width, H, W]``.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("layer",)
