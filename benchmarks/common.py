@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +61,9 @@ def alternate(
     first, where the context takes effect only with the second call.
     """
     times: list[list[float]] = [[] for _ in functions]
+    contexts = [*within, *(nullcontext for _ in functions[len(within) :])]
     for _ in range(rounds):
-        for function, own, context in zip_longest(functions, times, within, fillvalue=nullcontext):
+        for function, own, context in zip(functions, times, contexts, strict=True):
             with context():
                 for _ in range(warm):
                     function()

@@ -39,7 +39,7 @@ STEPS = 1_000_000
 
 def make(arguments: argparse.Namespace, train: ImageSet) -> tuple[Plan, Tensor]:
     """Make our plan and the initial images."""
-    engine = {"device": arguments.device, "precision": "auto", "compile": "on"}
+    engine = {"device": arguments.device, "precision": "auto", "compile": arguments.compile}
     if arguments.threads:
         engine["threads"] = arguments.threads
     config = build(
@@ -203,6 +203,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--network", default="convnet")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", choices=("on", "off"), default="on")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", choices=("ours", "twin"), help=argparse.SUPPRESS)
@@ -218,7 +219,7 @@ def main() -> None:
         print(f'{{"bytes": {memory(arguments)}}}')
         return
     result = measure(arguments)
-    names = ("data", "ipc", "batch_real", "method", "norm", "network", "device")
+    names = ("data", "ipc", "batch_real", "method", "norm", "network", "device", "compile")
     words = [w for n in names for w in (f"--{n.replace('_', '-')}", str(getattr(arguments, n)))]
     if arguments.threads:
         words += ["--threads", str(arguments.threads)]

@@ -10,6 +10,10 @@ _HOMES = {
     "distill": "distilset.api",
     "select": "distilset.api",
     "evaluate": "distilset.api",
+    "train_network": "distilset.api",
+    "load_network": "distilset.trained",
+    "import_set": "distilset.exchange",
+    "export_set": "distilset.exchange",
     "DistilledSet": "distilset.store",
     "ImageSet": "distilset.types",
     "Splits": "distilset.types",
@@ -26,15 +30,21 @@ __all__ = [
     "__version__",
     "distill",
     "evaluate",
+    "export_set",
+    "import_set",
     "load_data",
+    "load_network",
     "select",
+    "train_network",
 ]
 
 if TYPE_CHECKING:
-    from distilset.api import distill, evaluate, select
+    from distilset.api import distill, evaluate, select, train_network
     from distilset.data import load_data
     from distilset.errors import ConfigError, DataError
+    from distilset.exchange import export_set, import_set
     from distilset.store import DistilledSet
+    from distilset.trained import load_network
     from distilset.types import ImageSet, Splits
 
 

@@ -1,6 +1,6 @@
 """The facade: what ``import distilset`` offers, and what the command line calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -10,12 +10,12 @@ import torch
 
 from distilset.compilation import has_cpp_compiler
 from distilset.config import Tables, build, merge
-from distilset.data.known import KNOWN
 from distilset.data.normalise import fit_transform
+from distilset.data.zca import zca_digest
+from distilset.evaluation.judge import Trainers
 from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run
-from distilset.evaluation.runner import Trainers
 from distilset.evaluation.score import Score
-from distilset.evaluation.step import TrainSettings
+from distilset.evaluation.step import Precision, TrainSettings
 from distilset.hardware import resolve_device, resolve_precision
 from distilset.hardware import threads as limit_threads
 from distilset.models import network_config, network_table
@@ -26,9 +26,10 @@ from distilset.runfolder import RunFolder
 from distilset.selectors import Features, get_selector
 from distilset.selectors.features import network_features
 from distilset.session import open_session
-from distilset.stated import from_flags, load_preset
-from distilset.store import Card, DistilledSet, zca_digest
-from distilset.types import DatasetInfo, ImageSet, Splits
+from distilset.stated import data_table, from_flags, load_preset
+from distilset.store import Card, DistilledSet
+from distilset.trained import TrainedNetwork, fit_network
+from distilset.types import ImageSet, Splits
 
 _TRAINERS = Trainers()
 """Networks built and compiled by earlier calls, to be used again."""
@@ -60,8 +61,8 @@ def distill(
         overwrite: replace an earlier run in ``out``.
         progress: called after every step.
         flags: ``steps``, ``network``, ``norm``, ``init``, ``batch_real``, ``image_lr``, ``seed``,
-            ``bank``, ``zca``, ``device``, ``precision``, ``threads``, ``checkpoint_every``; they
-            win over everything.
+            ``bank``, ``bank_workers``, ``zca``, ``device``, ``precision``, ``threads``,
+            ``checkpoint_every``; they win over everything.
 
     Raises:
         ConfigError: settings that are wrong or do not fit; another split than train.
@@ -144,6 +145,7 @@ def evaluate(
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    together: int | None = None,
 ) -> Score:
     """Train fresh networks on a distilled set, score each once on ``test``, and return the row.
 
@@ -160,6 +162,8 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: ``auto``, ``bf16`` or ``fp32``.
         threads: CPU threads; None is as many as PyTorch takes.
+        together: how many networks are trained at once, at most; None is one on a CPU, and on a
+            GPU as many as its memory allows. A network comes out the same but for rounding.
 
     Raises:
         ConfigError: an unknown name; a training part as ``test``.
@@ -172,7 +176,7 @@ def evaluate(
         epochs=epochs,
         trials=trials,
         seed=seed,
-        settings=train_settings(device, precision),
+        settings=train_settings(device, precision, together),
     )
     check_fit("the distilled set", distilled, test)
     chosen = request.networks_of(distilled)[0]
@@ -182,21 +186,52 @@ def evaluate(
         return judge_run(entry, request, chosen, request.protocol(protocol), _TRAINERS)[0]
 
 
-def train_settings(device: str = "auto", precision: str = "auto") -> TrainSettings:
+def train_network(
+    distilled: DistilledSet,
+    *,
+    network: str | None = None,
+    norm: str | None = None,
+    protocol: str = "dm",
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainedNetwork:
+    """Train one network on a distilled set, to be used: see `TrainedNetwork`.
+
+    The settings are those of `evaluate`; with the same seed it is the network that is scored there
+    as the first. ``progress`` is called with the updates done and their total.
+
+    Raises:
+        ConfigError: an unknown name.
+        DataError: the training diverged.
+    """
+    request = Request(
+        networks=() if network is None else (network_table(network),),
+        norm=norm,
+        protocols=(protocol,),
+        epochs=epochs,
+        seed=seed,
+        settings=train_settings(device, precision),
+    )
+    with limit_threads(threads):
+        return fit_network(
+            distilled,
+            request.networks_of(distilled)[0],
+            request.protocol(protocol),
+            seed=seed,
+            settings=request.settings,
+            progress=progress,
+        )
+
+
+def train_settings(
+    device: str = "auto", precision: str = "auto", together: int | None = None
+) -> TrainSettings:
     """Resolve how networks are trained here."""
     device = resolve_device(device)
     chosen, _ = resolve_precision(precision, device)
-    return TrainSettings(device, "bf16" if chosen == "bf16" else "fp32", has_cpp_compiler())
-
-
-def data_table(info: DatasetInfo) -> dict[str, Any]:
-    """Return the settings that load a data set again."""
-    known = info.name in KNOWN or info.name == "digits"
-    table: Mapping[str, Any] = {
-        "source": info.name if known and not Path(info.source).exists() else info.source,
-        "resolution": info.resolution,
-        "like": info.like,
-        "val": info.val_fraction,
-        "split_seed": info.split_seed,
-    }
-    return {key: value for key, value in table.items() if value is not None}
+    reduced: Precision = "bf16" if chosen == "bf16" else "fp32"
+    return TrainSettings(device, reduced, has_cpp_compiler(), together)

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from distilset.errors import unknown_name
+from distilset.hardware import send
 from distilset.rng import Rng
 
 Images = Float[Tensor, "n channels height width"]
@@ -152,12 +153,12 @@ def _augment_mixed(images: Tensor, draw: Draw, uniforms: Tensor, config: Augment
     counts = torch.bincount(draw.operation, minlength=len(config.operations)).tolist()
     present = [OPERATIONS[config.operations[i]] for i, count in enumerate(counts) if count]
     if len(present) == 1:
-        return present[0](images, uniforms.to(images.device), config)
+        return present[0](images, send(uniforms, images.device), config)
     order = torch.argsort(draw.operation, stable=True)
-    back = torch.argsort(order).to(images.device)
+    back = send(torch.argsort(order), images.device)
     counts = [count for count in counts if count]
-    groups = images.index_select(0, order.to(images.device)).split(counts)
-    rows = uniforms[order].to(images.device).split(counts)
+    groups = images.index_select(0, send(order, images.device)).split(counts)
+    rows = send(uniforms[order], images.device).split(counts)
     done = [apply(x, u, config) for apply, x, u in zip(present, groups, rows, strict=True)]
     return torch.cat(done).index_select(0, back)
 

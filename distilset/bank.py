@@ -11,7 +11,8 @@ of all that shapes the means.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -24,15 +25,24 @@ from filelock import FileLock
 from torch import Tensor
 
 from distilset.cache import cache_folder
+from distilset.data.zca import zca_digest
 from distilset.engine import Engine, Means
 from distilset.errors import DataError
+from distilset.hardware import send, threads
 from distilset.losses.statistics import Statistic
 from distilset.models import code_digest
 from distilset.rng import Rng
 from distilset.targets import Target, fresh
 from distilset.task import Task
+from distilset.workers import gather, packed
 
 VERSION = 1
+LEAST = 8
+"""Targets that each process must have to compute: fewer do not repay its start, some seconds.
+
+Where targets are quick more may not, either; but then no more than the start is lost.
+"""
+
 Report = Callable[[int, int], None]
 
 
@@ -44,7 +54,8 @@ class Bank:
     """
 
     def __init__(self, task: Task, engine: Engine, size: int, seed: int) -> None:
-        self.task = replace(task, rng=Rng(seed).child("bank"))
+        number = task.bank_threads or torch.get_num_threads()
+        self.task = replace(task, rng=Rng(seed).child("bank"), bank_threads=number)
         self.order = task.rng
         self.engine, self.size = engine, size
         self.key = bank_key(self.task, seed)
@@ -91,12 +102,14 @@ class Bank:
         return {self.path(statistic).name: value.shape[1] for statistic, value in pairs}
 
     def build(self, report: Report = lambda done, total: None) -> None:
-        """Compute what is missing, target by target; interrupted work is kept.
+        """Compute what is missing, written target by target; interrupted work is kept.
 
-        One process builds at a time; another waits for it and finds the work done.
+        One run builds at a time, by up to ``bank_workers`` processes; another waits for it and
+        finds the work done.
 
         Raises:
             DataError: if a mean is not finite, or too large for half precision.
+            ConfigError: if a process that computes is ended by somebody.
         """
         if not self.missing:
             return
@@ -105,10 +118,33 @@ class Bank:
             (self.folder / "key.json").write_text(json.dumps(self.key, indent=2) + "\n", "utf-8")
             counts = self._truncate()
             first = min(counts)
-            for index in range(first, self.size):
-                self._append(index, counts)
-                report(index + 1 - first, self.size - first)
+            with closing(self._computed(range(first, self.size))) as computed:
+                for index, means in enumerate(computed, first):
+                    self._append(index, means, counts)
+                    report(index + 1 - first, self.size - first)
         self._maps.clear()
+
+    @property
+    def workers(self) -> int:
+        """The number of processes that would build what is missing."""
+        return max(1, min(self.task.bank_workers, self.missing // LEAST))
+
+    def compute(self, index: int) -> Target:
+        """Compute a target, with the threads that are part of the bank's name."""
+        with threads(self.task.bank_threads):
+            return fresh(self.task, self.engine, index)
+
+    def _computed(self, indices: range) -> Generator[Means, None, None]:
+        """Yield the means of targets in order: the number of processes changes no bit of them."""
+        number, made = self.workers, None
+        if number > 1:
+            with threads(self.task.bank_threads):  # it may whiten
+                made = packed(self.task, self.engine)
+        if made is not None:
+            yield from gather(self.task, self.engine, made, indices, number)
+            return
+        for index in indices:
+            yield self.compute(index).means
 
     def _truncate(self) -> list[int]:
         """Cut off what an interrupted build left of a target."""
@@ -120,9 +156,8 @@ class Bank:
                     file.truncate(count * 2 * self.task.classes * widths[path.name])
         return counts
 
-    def _append(self, index: int, counts: list[int]) -> None:
-        target = fresh(self.task, self.engine, index)
-        rows = zip(self.engine.statistics, target.means, counts, strict=True)
+    def _append(self, index: int, means: Means, counts: list[int]) -> None:
+        rows = zip(self.engine.statistics, means, counts, strict=True)
         for statistic, mean, count in rows:
             if index < count:
                 continue
@@ -151,10 +186,10 @@ class Bank:
         """Return a target by its number."""
         stored = [self._row(statistic, index) for statistic in self.engine.statistics]
         if any(row is None for row in stored):
-            target = fresh(self.task, self.engine, index)
+            target = self.compute(index)
             return replace(target, means=tuple(m.half().float() for m in target.means))
         device = self.task.settings.device
-        means: Means = tuple(row.to(device).float() for row in stored if row is not None)
+        means: Means = tuple(send(row, device).float() for row in stored if row is not None)
         self.task.draw_network(index)
         return Target(index, self.task.draw_augmentation(index), means)
 
@@ -178,20 +213,25 @@ class Bank:
 
 
 def bank_key(task: Task, seed: int) -> Mapping[str, Any]:
-    """Return all that shapes the means, but for the statistics, which have a file each."""
+    """Return all that shapes the means, but for the statistics, which have a file each.
+
+    ``threads`` are those of each process that computes; how many processes there are shapes
+    nothing.
+    """
     transform = task.transform
     return {
         "version": VERSION,
         "train": task.train.digest,
         "mean": list(transform.mean),
         "std": list(transform.std),
-        "zca": transform.zca is not None,
+        # hashed: fitted by another number of threads, its bits differ
+        "zca": transform.zca is not None and zca_digest(transform.zca),
         "network": repr(task.network),
         "code": code_digest(task.network, task.train.spec),
         "augmentation": asdict(task.augmentation),  # type: ignore[call-overload]
         "batch_real": task.batch_real,
         "settings": asdict(task.settings),
-        "threads": torch.get_num_threads(),
+        "threads": task.bank_threads or torch.get_num_threads(),
         "torch": torch.__version__,
         "seed": seed,
     }

@@ -39,6 +39,11 @@ class Banks:
         """The number of targets that are still to be computed."""
         return sum(bank.missing for bank in self.parts)
 
+    @property
+    def workers(self) -> int:
+        """The number of processes that would build what is missing."""
+        return max(bank.workers for bank in self.parts)
+
     def build(self, report: Report = lambda done, total: None) -> None:
         """Compute what is missing, bank by bank; see `Bank.build`."""
         total, done = self.missing, 0

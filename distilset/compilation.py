@@ -1,7 +1,14 @@
-"""Compiling with torch.compile where it pays and works; else eager, with the reason."""
+"""Compiling with torch.compile where it pays and works; else eager, with the reason.
+
+On a GPU compiled functions are replayed as CUDA graphs: their small kernels take less time than
+launching them one by one. What such a function returns lies in memory that its next call writes
+to, so a caller uses it up or copies it first; and what it reads at a fixed address, the weights,
+is changed in place only.
+"""
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from functools import cache
 from itertools import count
@@ -13,6 +20,9 @@ from torch import Tensor
 
 COMPILE_FROM_STEPS = 100
 """Shorter runs stay eager: a compilation takes as long as some dozens of eager steps."""
+
+GRAPH_CALLS = 3
+"""The first call of a CUDA graph compiles and runs, the second records, the third replays."""
 
 _SERIAL = count()
 
@@ -41,9 +51,34 @@ def _small(x: Tensor) -> Tensor:
 @cache
 def _trial(device: str) -> str | None:
     """Compile one small function; return None, or why that failed."""
-    compiled = Compiled(_small, wanted=True)
-    compiled(torch.zeros(8, device=device))
+    compiled = Compiled(_small, wanted=True, device=device)
+    try:
+        for _ in range(GRAPH_CALLS if uses_graphs(device) else 1):
+            compiled(torch.zeros(8, device=device))
+    except RuntimeError as error:  # of recording a graph: the function itself raises nothing
+        return first_line(error)
     return compiled.failure
+
+
+def uses_graphs(device: str) -> bool:
+    """Tell whether compiled functions are CUDA graphs on a device."""
+    return torch.device(device).type == "cuda"
+
+
+def compile_options(device: str) -> dict[str, Any]:
+    """Return the options of torch.compile: static shapes, and CUDA graphs where there are any."""
+    graphs = {"mode": "reduce-overhead"} if uses_graphs(device) else {}
+    return {"dynamic": False, **graphs}
+
+
+def mark_step() -> None:
+    """Tell the CUDA graphs, if any were made, that all their outputs so far are used up.
+
+    Without it, an output whose backward pass is never called (a step that an error cut off) would
+    make every later call record a graph of its own.
+    """
+    if "torch._inductor.cudagraph_trees" in sys.modules:  # not imported for its own sake: seconds
+        torch.compiler.cudagraph_mark_step_begin()
 
 
 def has_cpp_compiler() -> bool:
@@ -67,11 +102,13 @@ def own_code(function: FunctionType) -> FunctionType:
 class Compiled:
     """A function, compiled when it is first called; eager from the first compile error on.
 
-    ``failure`` is None, or the reason why the function runs eagerly after all.
+    ``failure`` is None, or the reason why the function runs eagerly after all. On a GPU the
+    outputs are overwritten by the next call.
     """
 
-    def __init__(self, function: FunctionType, *, wanted: bool) -> None:
+    def __init__(self, function: FunctionType, *, wanted: bool, device: str = "cpu") -> None:
         self.eager = function
+        self.options = compile_options(device)
         self.failure: str | None = None
         self.wanted = wanted
         self._compiled: Callable[..., Any] | None = None
@@ -81,7 +118,7 @@ class Compiled:
         if not self.wanted or self.failure is not None:
             return self.eager(*args)
         try:
-            self._compiled = self._compiled or torch.compile(own_code(self.eager), dynamic=False)
+            self._compiled = self._compiled or torch.compile(own_code(self.eager), **self.options)
         except Exception as error:  # torch.compile refuses this Python or this platform
             self.failure = first_line(error)
             return self.eager(*args)

@@ -62,7 +62,9 @@ class EngineConfig:
 
     ``chunk``, the images in one forward pass, is by default what fits the processor's cache (32 of
     32x32 pixels). ``threads`` None is as many as PyTorch takes; ``checkpoint_every`` None is about
-    a minute's worth of steps.
+    a minute's worth of steps. ``bank_workers`` is the most processes that build a bank side by
+    side, which share the threads; None is one for every two threads of a CPU, if memory allows, and
+    1 on a GPU.
     """
 
     device: str = "auto"
@@ -71,6 +73,7 @@ class EngineConfig:
     chunk: Annotated[int, Field(ge=1)] | None = None
     threads: Annotated[int, Field(ge=1)] | None = None
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
+    bank_workers: Annotated[int, Field(ge=1)] | None = None
 
 
 SECTIONS: Mapping[str, type] = {

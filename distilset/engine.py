@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import FunctionType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from distilset.compilation import Compiled
+from distilset.hardware import send
 from distilset.losses.means import squared_distance
 from distilset.losses.statistics import Statistic
 from distilset.models import couples_images
@@ -128,8 +129,14 @@ class Engine:
         self.settings = settings
         self.coupled = couples_images(network)
         self.forward = Compiled(
-            per_image(network, self.statistics, settings), wanted=settings.compile
+            per_image(network, self.statistics, settings),
+            wanted=settings.compile,
+            device=settings.device,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what it was made of: compiled code belongs to its process."""
+        return type(self), (self.network, self.statistics, self.settings)
 
     def cut(self, counts: Sequence[int]) -> list[Piece]:
         """Cut a batch as this network allows."""
@@ -146,7 +153,8 @@ class Engine:
         """Return every statistic of every image, float32.
 
         A compiled network is given at least ``size`` images: blank ones are added, and their
-        statistics dropped. Where images are coupled, none may be added.
+        statistics dropped. Where images are coupled, none may be added. On a GPU the values are
+        overwritten by the next call: use them up, as `means` does, or copy them.
         """
         n = len(images)
         if self.settings.compile and n < size and not self.coupled:
@@ -156,7 +164,7 @@ class Engine:
 
     def means(self, images: Float[Tensor, "n c h w"], piece: Piece) -> Means:
         """Return the weighted sums of one piece, one row for each of its classes."""
-        weights = piece.weights.to(images.device)
+        weights = send(piece.weights, images.device)
         return tuple(weights @ values for values in self.per_image(images, piece.size))
 
     @torch.no_grad()

@@ -1,16 +1,26 @@
-"""What the machine has, and the choices that follow from it: by rule, never by timing."""
+"""What the machine has, and the choices that follow from it: by rule, never by timing.
+
+``fp32`` is the reference and exact float32: on a GPU, too, no product or convolution is rounded to
+TensorFloat-32 (`exact_float32`), although PyTorch's own default does that to convolutions. ``bf16``
+gains nothing by it either: what it leaves in float32 are means, norms and whitening.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from distilset.errors import ConfigError, unknown_name
 from distilset.types import ImageSpec
 
 CHUNK_PIXELS = 32 * 32 * 32
+
+RESIDENT_SHARE = 0.25
+"""The share of a GPU's free memory up to which the real images are kept there."""
 
 
 def default_chunk(spec: ImageSpec, device: str) -> int:
@@ -21,6 +31,20 @@ def default_chunk(spec: ImageSpec, device: str) -> int:
     """
     pixels = CHUNK_PIXELS if torch.device(device).type == "cpu" else 32 * CHUNK_PIXELS
     return max(1, min(pixels // (spec.height * spec.width), 1024))
+
+
+def default_workers(threads: int, device: str, each: int) -> int:
+    """Return how many processes build a bank: on a CPU one for every two threads, on a GPU one.
+
+    Two processes were no faster than two threads of one beyond the noise (docs/performance.md),
+    and take twice the memory; more threads were not measured. At most half of the machine's memory
+    is used, ``each`` bytes a process.
+    """
+    if torch.device(device).type != "cpu":
+        return 1
+    memory = memory_bytes()
+    fit = threads if memory is None else memory // 2 // each
+    return max(1, min(threads // 2, fit))
 
 
 def resolve_device(name: str) -> str:
@@ -92,3 +116,70 @@ def threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def free_device_bytes(device: str) -> int | None:
+    """Return a GPU's memory that is free or that PyTorch keeps for reuse; None for other devices.
+
+    With what is kept, so that a rule does not depend on what ran before.
+    """
+    if torch.device(device).type != "cuda":
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
+def fits(size: int, device: str) -> bool:
+    """Tell whether ``size`` bytes may be kept on a GPU: up to `RESIDENT_SHARE` of what is free."""
+    free = free_device_bytes(device)
+    return free is not None and size <= RESIDENT_SHARE * free
+
+
+def send(tensor: Tensor, device: str | torch.device) -> Tensor:
+    """Return a tensor on a device; to a GPU without waiting for what is queued there.
+
+    The way is page-locked memory, which PyTorch gives to others only when the copy is done.
+    """
+    if torch.device(device).type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+@contextmanager
+def exact_float32(device: str | torch.device) -> Iterator[None]:
+    """Switch TensorFloat-32 off inside the block, on a GPU; put it back afterwards."""
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    put_back = [_exact_convolutions(), _exact_products()]
+    try:
+        yield
+    finally:
+        for restore in put_back:
+            restore()
+
+
+def _exact_convolutions() -> Callable[[], None]:
+    cudnn = torch.backends.cudnn
+    try:
+        return _swap(cudnn, "allow_tf32", False)
+    except RuntimeError:  # somebody used the newer names, and PyTorch refuses to mix them
+        return _swap(cudnn.conv, "fp32_precision", "ieee")  # type: ignore[attr-defined]
+
+
+def _exact_products() -> Callable[[], None]:
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # as above
+        return _swap(torch.backends.cuda.matmul, "fp32_precision", "ieee")
+    if before == "highest":
+        return lambda: None
+    torch.set_float32_matmul_precision("highest")
+    return partial(torch.set_float32_matmul_precision, before)
+
+
+def _swap(owner: Any, name: str, value: object) -> Callable[[], None]:
+    """Set an attribute; return what puts it back."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    return partial(setattr, owner, name, before)

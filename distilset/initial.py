@@ -62,4 +62,4 @@ def _from_run(run: str, train: ImageSet, shape: tuple[int, ...]) -> Tensor:
         raise ConfigError(
             f"the run {run} has images {tuple(other.pixels.shape)}; init needs {tuple(shape)}"
         )
-    return other.pixels[torch.argsort(other.labels, stable=True)]
+    return other.pixels[torch.argsort(other.hard_labels, stable=True)]

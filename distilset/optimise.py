@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from distilset.compilation import mark_step
+from distilset.hardware import exact_float32
 from distilset.methods.base import Episodes
 
 
@@ -45,14 +47,24 @@ def descend(
     if state.momentum is not None:
         optimizer.state[images]["momentum_buffer"] = state.momentum
     while state.step < steps:
-        loss = images.new_zeros(())
-        for update in method.episode(images, state.step):
-            optimizer.zero_grad()
-            for part in update:
-                part.backward()
-                loss += part.detach()
-            optimizer.step()
+        mark_step()
+        with exact_float32(images.device):  # not around the yield: the caller's code is not ours
+            loss = _episode(method, images, state.step, optimizer)
         state.images = images.detach()
         state.momentum = optimizer.state[images].get("momentum_buffer")
         state.step += 1
         yield Record(state.step, loss)
+
+
+def _episode(
+    method: Episodes, images: Tensor, step: int, optimizer: torch.optim.Optimizer
+) -> Float[Tensor, ""]:
+    """Make the updates of one episode; return the sum of their losses."""
+    loss = images.new_zeros(())
+    for update in method.episode(images, step):
+        optimizer.zero_grad()
+        for part in update:
+            part.backward()
+            loss += part.detach()
+        optimizer.step()
+    return loss

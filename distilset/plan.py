@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 import distilset
-from distilset.compilation import resolve_compile
+from distilset.compilation import GRAPH_CALLS, resolve_compile, uses_graphs
 from distilset.config import RunConfig
 from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
-from distilset.hardware import default_chunk, resolve_device, resolve_precision
+from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method
 from distilset.models import build_network, couples_images, pool_of, settled
@@ -24,9 +24,9 @@ from distilset.optimise import State, descend
 from distilset.rng import Rng
 from distilset.task import Task
 from distilset.types import ImageSet, Splits
+from distilset.workers import BYTES
 
 CHECKPOINT_SECONDS = 60
-PROBE_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def make_plan(config: RunConfig, train: ImageSet) -> Plan:
     config, reasons = resolve(config, train)
     transform = fit_transform(train, zca=config.data.zca)
     task = make_task(config, train, transform)
+    config, task = with_workers(config, task)
     method = get_method(config.method_name)(config.method, task)
     if task.bank and getattr(method, "bank", None) is None:
         raise ConfigError(f"method {config.method_name} cannot use a bank; leave distill.bank at 0")
@@ -162,18 +163,42 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
     )
 
 
+def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
+    """Fix how many processes build the task's bank, if it has one, and the threads of each.
+
+    The number never depends on how many targets are asked for or missing: the threads are part of
+    the bank's name, and a later run must find it.
+    """
+    engine = config.engine
+    if not task.bank:
+        return config, task
+    total = engine.threads or torch.get_num_threads()
+    workers = engine.bank_workers or default_workers(total, engine.device, most(worker_bytes, task))
+    if workers > 1 and torch.device(engine.device).type != "cpu":
+        raise ConfigError(f"only a CPU takes more than 1 in engine.bank_workers; got {workers}")
+    if workers > total:
+        raise ConfigError(
+            f"every process needs a thread: engine.bank_workers may be 1 to {total} "
+            f"(engine.threads); got {workers}"
+        )
+    task = replace(task, bank_workers=workers, bank_threads=total // workers)
+    return replace(config, engine=replace(engine, bank_workers=workers)), task
+
+
 def probe(plan: Plan, images: Tensor) -> float:
     """Return the seconds of one episode, measured on a copy; the run itself is not touched."""
     state = plan.start(images.clone())
-    distill = plan.config.distill
+    distill, settings = plan.config.distill, plan.task.settings
+    first = GRAPH_CALLS if settings.compile and uses_graphs(settings.device) else 1
     records = descend(
         state,
         plan.method,
-        steps=PROBE_STEPS,
+        steps=first + 1,
         image_lr=distill.image_lr or 1.0,
         momentum=distill.momentum,
     )
-    float(next(records).loss)
+    for _ in range(first):
+        float(next(records).loss)
     start = time.perf_counter()
     float(next(records).loss)
     return time.perf_counter() - start
@@ -194,22 +219,43 @@ def estimated_bytes(task: Task) -> int:
     An activation is counted as kept three times (convolution, norm, activation) for the backward
     pass and twice for the forward pass alone. Of a pool, the largest network counts.
     """
-    return max(_bytes_with(task.alone(number)) for number in range(len(task.networks)))
+    return most(_bytes_with, task)
+
+
+def most(needed: Callable[[Task], int], task: Task) -> int:
+    """Return the largest need of memory among the networks of a task."""
+    return max(needed(task.alone(number)) for number in range(len(task.networks)))
 
 
 def _bytes_with(task: Task) -> int:
     pixels = int(np.prod(task.train.spec.shape))
-    width = 2 if task.settings.precision == "bf16" else 4
-    per_image = width * sum(int(np.prod(shape)) for shape in task.map_shapes())
-    coupled = couples_images(task.network)
     synthetic = task.classes * task.ipc
-    real = task.classes * task.batch_real if coupled else task.settings.chunk
+    coupled = couples_images(task.network)
     group = synthetic if coupled else min(synthetic, max(task.ipc, task.settings.chunk))
     return (
         task.train.images.numel()
         + 3 * 4 * synthetic * pixels
-        + max(2 * real * per_image, 3 * group * per_image)
+        + max(_real_bytes(task), 3 * group * _bytes_per_image(task))
     )
+
+
+def _bytes_per_image(task: Task) -> int:
+    width = 2 if task.settings.precision == "bf16" else 4
+    return width * sum(int(np.prod(shape)) for shape in task.map_shapes())
+
+
+def _real_bytes(task: Task) -> int:
+    """Estimate the activations of the largest forward pass of real images."""
+    whole = task.classes * task.batch_real
+    number = whole if couples_images(task.network) else task.settings.chunk
+    return 2 * number * _bytes_per_image(task)
+
+
+def worker_bytes(task: Task) -> int:
+    """Estimate the memory of a process that computes targets: its own, a batch, a forward pass."""
+    batch = 4 * task.classes * task.batch_real * int(np.prod(task.train.spec.shape))
+    zca = task.transform.zca
+    return BYTES + batch + _real_bytes(task) + (0 if zca is None else 8 * zca.matrix.numel())
 
 
 def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:

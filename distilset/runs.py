@@ -12,6 +12,7 @@ import torch
 
 from distilset.allocator import kept_memory
 from distilset.checkpoint import load_checkpoint, save_checkpoint
+from distilset.data.zca import zca_digest
 from distilset.errors import ConfigError, DataError
 from distilset.files import write_text
 from distilset.hardware import threads
@@ -19,13 +20,7 @@ from distilset.initial import initial_images
 from distilset.models import pool_of
 from distilset.optimise import Record, State, descend
 from distilset.plan import Plan, versions
-from distilset.store import (
-    METRICS,
-    Card,
-    DistilledSet,
-    read_settings,
-    zca_digest,
-)
+from distilset.store import METRICS, Card, DistilledSet, read_settings
 
 FLUSH_EVERY = 10
 
@@ -196,9 +191,11 @@ class Metrics:
 
     def flush(self) -> None:
         """Write what is waiting."""
+        if not self.waiting:
+            return
+        losses = torch.stack([record.loss for record, _ in self.waiting]).tolist()
         with self.path.open("a", encoding="utf-8") as file:
-            for record, seconds in self.waiting:
-                loss = float(record.loss)
+            for (record, seconds), loss in zip(self.waiting, losses, strict=True):
                 line = {
                     "step": record.step,
                     "loss": loss if math.isfinite(loss) else None,  # JSON has no NaN

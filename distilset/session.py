@@ -13,7 +13,6 @@ from distilset.plan import Plan, make_plan, probe, with_checkpoints
 from distilset.runfolder import RunFolder
 from distilset.runs import Progress, begin, carry_out, finish, resume
 from distilset.store import DistilledSet, write_results
-from distilset.targets import fresh
 from distilset.types import ImageSet
 
 
@@ -85,8 +84,9 @@ def _with_bank_time(session: Session, bank: Bank | Banks) -> Session:
         return session
     for part in bank.parts:
         start = perf_counter()
-        fresh(part.task, part.engine, 0)
+        part.compute(0)
         session.bank_seconds += part.missing * (perf_counter() - start)
     target = session.bank_seconds / missing
+    session.bank_seconds /= bank.workers
     session.seconds_per_step = max(session.seconds_per_step - target, 0.1 * target)
     return session

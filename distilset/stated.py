@@ -13,6 +13,7 @@ from distilset.config import Tables, merge
 from distilset.data.known import KNOWN
 from distilset.errors import ConfigError, unknown_name
 from distilset.models import names_code, network_table
+from distilset.types import DatasetInfo
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -50,6 +51,7 @@ FLAGS: Mapping[str, str] = {
     "compile": "engine.compile",
     "threads": "engine.threads",
     "checkpoint_every": "engine.checkpoint_every",
+    "bank_workers": "engine.bank_workers",
 }
 """Short names of settings: the command line's flags and Python's keyword arguments."""
 
@@ -145,3 +147,16 @@ def data_source(text: str) -> str:
     path = Path(text).expanduser()
     is_path = text not in ("", "digits", *KNOWN) and path.exists()
     return str(path.resolve()) if is_path else text
+
+
+def data_table(info: DatasetInfo) -> dict[str, Any]:
+    """Return the settings that load a data set again."""
+    known = info.name in KNOWN or info.name == "digits"
+    table: Mapping[str, Any] = {
+        "source": info.name if known and not Path(info.source).exists() else info.source,
+        "resolution": info.resolution,
+        "like": info.like,
+        "val": info.val_fraction,
+        "split_seed": info.split_seed,
+    }
+    return {key: value for key, value in table.items() if value is not None}

@@ -9,12 +9,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -24,7 +23,7 @@ from distilset.cache import cache_folder
 from distilset.card import Card, read_card
 from distilset.config import to_toml
 from distilset.data.normalise import Transform
-from distilset.data.zca import Zca
+from distilset.data.zca import Zca, zca_digest
 from distilset.errors import DataError
 from distilset.files import write_atomically, write_text
 from distilset.grid import save_grid
@@ -53,8 +52,9 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
 
     ``pixels`` are floats whose 0 and 1 are black and white; the optimiser may have gone beyond, and
     nothing is clamped here, so that the images return to normalised space exactly. ``labels`` are
-    class indices ``[n]``. As a torch ``Dataset`` it gives ``(image, label)`` with the image in the
-    space that networks see; ``tensors()`` gives all of them at once.
+    class indices ``[n]``, or probabilities ``[n, classes]``. As a torch ``Dataset`` it gives
+    ``(image, label)`` with the image in the space that networks see; ``tensors()`` gives all of
+    them at once.
 
     Example:
         >>> images, labels = DistilledSet.load("runs/a").tensors()   # doctest: +SKIP
@@ -85,6 +85,11 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     def spec(self) -> ImageSpec:
         """The shape of one image."""
         return ImageSpec(*self.pixels.shape[1:])
+
+    @property
+    def hard_labels(self) -> Int64[Tensor, " n"]:
+        """The class index of every image; of a soft label, the most probable class."""
+        return self.labels.argmax(1) if self.labels.is_floating_point() else self.labels
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -175,19 +180,9 @@ def write_results(run: Path, distilled: DistilledSet) -> None:
         write_zca(run / TRANSFORM, distilled.transform.zca)
     tensors = {"images": distilled.pixels.cpu().contiguous(), "labels": distilled.labels.cpu()}
     write_atomically(run / IMAGES, lambda partial: _dump(partial, tensors))
-    save_grid(run / GRID, distilled.pixels, distilled.labels, len(distilled.classes))
+    save_grid(run / GRID, distilled.pixels, distilled.hard_labels, len(distilled.classes))
     card = replace(distilled.card, image=distilled.spec.shape)
     write_text(run / CARD, json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n")
-
-
-def zca_digest(zca: Zca | None) -> str | None:
-    """Return a hash of a whitening transform's content."""
-    if zca is None:
-        return None
-    hasher = blake2b(digest_size=16)
-    for tensor in (zca.mean, zca.matrix, zca.inverse):
-        hasher.update(tensor.cpu().contiguous().numpy().data)
-    return hasher.hexdigest()
 
 
 def write_zca(path: Path, zca: Zca) -> None:
@@ -273,10 +268,13 @@ def _check_tensors(run: Path, card: Card, tensors: Mapping[str, Tensor]) -> None
             f"{path} has images {images.dtype} {tuple(images.shape)}; "
             f"the card says float32 [n, {', '.join(map(str, card.image))}]"
         )
-    if labels.dtype != torch.int64 or labels.shape != (len(images),) or len(images) == 0:
+    soft, count = labels.dtype == torch.float32, len(card.classes)
+    shape = (len(images), count) if soft else (len(images),)
+    if labels.dtype not in (torch.float32, torch.int64) or labels.shape != shape or not len(images):
         raise DataError(f"{path} has labels {labels.dtype} {tuple(labels.shape)}")
-    if not 0 <= int(labels.min()) <= int(labels.max()) < len(card.classes):
-        raise DataError(f"{path} has labels outside 0..{len(card.classes) - 1}")
+    top = 1 if soft else count - 1
+    if not 0 <= float(labels.min()) <= float(labels.max()) <= top:
+        raise DataError(f"{path} has labels outside 0..{top}")
     if len(card.dataset.mean) != card.image[0] or not math.isfinite(float(images.sum())):
         raise DataError(
             f"{path} has non-finite images, or channels that do not fit the card's mean"

@@ -3,7 +3,7 @@
 Distilling by mean matching is descending against a stream of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from distilset.augment import Draw
 from distilset.engine import Engine, Means, Piece
+from distilset.hardware import exact_float32
 from distilset.task import Task
 
 
@@ -57,13 +58,31 @@ def fresh(task: Task, engine: Engine, step: int) -> Target:
 
     The step's network, which is to be the engine's, is left with the target's weights.
     """
-    task.draw_network(step)
-    draw = task.draw_augmentation(step)
     batch = task.draw_real(step)
     rows = torch.cat(batch)
+    return target_of(
+        task, engine, step, [len(part) for part in batch], lambda part: task.real(rows[part])
+    )
+
+
+def target_of(
+    task: Task,
+    engine: Engine,
+    step: int,
+    counts: Sequence[int],
+    real: Callable[[slice], Float[Tensor, "n c h w"]],
+) -> Target:
+    """Make the target of one step of real images that were drawn already.
+
+    ``real`` gives rows of the batch in normalised space; ``counts`` has the batch's images of each
+    class. The step's network is left with the target's weights.
+    """
+    task.draw_network(step)
+    draw = task.draw_augmentation(step)
 
     def fetch(piece: Piece) -> Float[Tensor, "n c h w"]:
-        return task.augmented(task.real(rows[piece.rows]), draw, piece.class_of_row)
+        return task.augmented(real(piece.rows), draw, piece.class_of_row)
 
-    pieces = engine.cut([len(part) for part in batch])
-    return Target(step, draw, engine.class_means(pieces, task.classes, fetch))
+    with exact_float32(task.settings.device):
+        means = engine.class_means(engine.cut(counts), task.classes, fetch)
+    return Target(step, draw, means)

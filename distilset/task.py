@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from distilset.augment import AugmentConfig, Draw, augment, draw_per_class
 from distilset.data.normalise import Transform
 from distilset.engine import EngineSettings
+from distilset.hardware import fits, send
 from distilset.models import initialise
 from distilset.rng import Rng
 from distilset.types import ImageSet
@@ -25,7 +26,8 @@ class Task:
     The same ``step`` always gives the same network, real images and augmentation. Synthetic images
     are handed in separately: ``[classes * ipc, C, H, W]`` in normalised space, class by class.
     ``pool`` holds further networks: one of all is drawn for every step. ``bank`` is the number of
-    targets of a bank, 0 for fresh ones; see `distilset.bank`.
+    targets of a bank, 0 for fresh ones; see `distilset.bank`. At most ``bank_workers`` processes
+    build it, each with ``bank_threads`` threads (None: PyTorch's).
     """
 
     train: ImageSet
@@ -38,6 +40,8 @@ class Task:
     settings: EngineSettings
     bank: int = 0
     bank_seed: int = 0
+    bank_workers: int = 1
+    bank_threads: int | None = None
     pool: tuple[nn.Module, ...] = ()
 
     @property
@@ -92,8 +96,11 @@ class Task:
         return draw_per_class(self.augmentation, self.rng, step, range(self.classes))
 
     @cached_property
-    def _whitened(self) -> Float[Tensor, "n c h w"] | None:
-        """All real images whitened, once: a product with the ZCA matrix costs more than a step."""
+    def whitened(self) -> Float[Tensor, "n c h w"] | None:
+        """All real images whitened, once: a product with the ZCA matrix costs more than a step.
+
+        None without ZCA, and where they would be larger than `MOST_WHITENED`.
+        """
         size = 4 * self.train.images.numel()
         if self.transform.zca is None or size > MOST_WHITENED:
             return None
@@ -101,12 +108,32 @@ class Task:
         parts = [self.transform.apply(part.to(device)) for part in self.train.images.split(1024)]
         return torch.cat(parts)
 
+    @cached_property
+    def _resident(self) -> UInt8[Tensor, "n c h w"] | None:
+        """All real images as bytes on a GPU, where they fit."""
+        images, device = self.train.images, self.settings.device
+        return images.to(device) if fits(images.numel(), device) else None
+
     def real(self, rows: Tensor) -> Float[Tensor, "n c h w"]:
         """Fetch real images by row index, in normalised space, on the device."""
-        if self._whitened is not None:
-            return self._whitened[rows.to(self._whitened.device)]
-        images: UInt8[Tensor, "n c h w"] = self.train.images[rows]
-        return self.transform.apply(images.to(self.settings.device))
+        return self.normalised(self.stored(rows))
+
+    def stored(self, rows: Tensor) -> UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]:
+        """Fetch real images by row index as they are kept: bytes, or whitened already."""
+        device = self.settings.device
+        if self.whitened is not None:
+            return self.whitened[send(rows, device)]
+        if self._resident is not None:
+            return self._resident[send(rows, device)]
+        return self.train.images[rows]
+
+    def normalised(
+        self, images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n c h w"]:
+        """Bring what `stored` gave into normalised space, on the device."""
+        if images.dtype == torch.uint8:
+            return self.transform.apply(send(images, self.settings.device))
+        return images
 
     def augmented(
         self, images: Float[Tensor, "n c h w"], draw: Draw, classes: int | Int64[Tensor, " n"]

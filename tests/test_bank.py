@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distilset.errors import ConfigError
+from distilset.errors import ConfigError, DataError
 from distilset.optimise import descend
 from distilset.plan import make_plan
 from distilset.session import open_session
@@ -105,6 +105,22 @@ def test_what_an_interrupted_build_left_is_cut_off():
     assert again.missing == 1
     again.build()
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("value", [torch.nan, 1e5])
+def test_means_that_half_precision_cannot_hold_are_refused(monkeypatch, value):
+    bank = bank_of()
+    eager = bank.engine.forward.eager
+
+    def large(images):
+        return tuple(torch.full_like(values, value) for values in eager(images))
+
+    def strike(done, total):
+        monkeypatch.setattr(bank.engine.forward, "eager", large)
+
+    with pytest.raises(DataError, match=r"target 1 of the bank has .* half precision"):
+        bank.build(strike)
+    assert set(bank.counts()) == {1}
 
 
 def test_with_a_bank_the_real_images_are_not_touched_after_the_first(monkeypatch):

@@ -289,8 +289,9 @@ def test_bank_is_built_ahead_and_shared(capsys, data):
     """What `bank` built, a run with the same settings finds."""
     words = [word for word in ARGS if word not in ("--ipc",)]
     del words[words.index("1")]
-    for size, built in ((2, 2), (3, 1)):
-        code, out, _ = call(capsys, "bank", data, "--size", size, *words)
+    two = ("--threads", 2, "--workers", 2)  # of one thread each, as before
+    for size, built, more in ((2, 2, ()), (3, 1, two), (3, 0, ())):
+        code, out, _ = call(capsys, "bank", data, "--size", size, *words, *more)
         assert (code, out.strip()) == (
             0,
             f"bank of {size} targets: {built} built, the rest was there",

@@ -172,6 +172,7 @@ def refused_last(capsys, *words):
         (("--precision", "fp8"), "unknown precision 'fp8'"),
         (("--device", "gpu"), "device 'gpu'"),
         (("--threads", 0), "threads must be 1 or more"),
+        (("--together", 0), "together must be 1 or more"),
         (("--data", "no-such-data"), "no-such-data"),
     ],
 )
@@ -211,3 +212,12 @@ def test_a_diverged_network_is_null_in_json():
     facts |= {"labels": "hard", "augmentation": "none"}
     row = Score.of([float("nan"), 5.0], seconds=1.0, **facts).as_row()
     assert json.loads(json.dumps(row, allow_nan=False))["accuracies"] == [None, 5.0]
+
+
+def test_networks_trained_together_come_out_as_alone(capsys, run):
+    both = [rows(call(capsys, "evaluate", run, *FAST, *more, "--json")[1])[0]
+            for more in ((), ("--together", 2))]  # fmt: skip
+    assert both[1]["accuracies"] == pytest.approx(both[0]["accuracies"], abs=5)  # 24 images
+    with (run / "scores.csv").open() as file:
+        computed = [row["compute"] for row in csv.DictReader(file)]
+    assert ["together" in text for text in computed] == [False, False, True, True]

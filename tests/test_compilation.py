@@ -1,8 +1,11 @@
+import sys
+import types
+
 import pytest
 import torch
 
 from distilset import compilation, hardware
-from distilset.compilation import COMPILE_FROM_STEPS, Compiled, resolve_compile
+from distilset.compilation import COMPILE_FROM_STEPS, Compiled, mark_step, resolve_compile
 from distilset.config import build
 from distilset.errors import ConfigError
 from distilset.hardware import resolve_device, resolve_precision, threads
@@ -94,6 +97,26 @@ def test_a_run_whose_compilation_fails_goes_on_and_says_so(monkeypatch, tmp_path
     made = distil(steps=3, compile="on", out=tmp_path / "run")
     assert same_images(made, eager)
     assert any("running eagerly: no compiler" in note for note in made.card.notes)
+
+
+def test_cuda_graphs_on_a_gpu_only(monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda f, **options: seen.append(options) or f)
+    for device in ("cpu", "cuda", "cuda:1"):
+        Compiled(lambda x: x, wanted=True, device=device)(1)
+    graphs = {"dynamic": False, "mode": "reduce-overhead"}
+    assert seen == [{"dynamic": False}, graphs, graphs]
+
+
+def test_steps_are_marked_only_once_there_are_graphs(monkeypatch):
+    name, calls = "torch._inductor.cudagraph_trees", []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: calls.append(1))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    mark_step()
+    assert calls == []
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    mark_step()
+    assert calls == [1]
 
 
 def test_precision_by_rule(monkeypatch):

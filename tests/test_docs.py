@@ -4,6 +4,8 @@ import re
 import sys
 from pathlib import Path
 
+import torch
+
 import distilset
 from distilset.testing import check_method
 
@@ -35,3 +37,26 @@ def test_the_five_calls_of_the_readme(tmp_path, monkeypatch, capsys):
     exec(shorter, {})
     assert (tmp_path / "runs" / "a" / "distilled.safetensors").is_file()
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_the_training_loop_of_the_readme(tmp_path, monkeypatch, capsys):
+    """As printed, on a selection; its accuracy is far above chance."""
+    code = next(block for block in blocks("README.md") if "LazyLinear" in block)
+    splits = distilset.load_data("digits")
+    distilset.select(splits.train, "random", 10).save(tmp_path / "runs" / "a")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert float(capsys.readouterr().out.split()[1].rstrip("%")) > 50
+
+
+def test_the_code_of_the_exchange_docs(tmp_path, monkeypatch):
+    """Export, then load as every section says."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    shown = blocks("docs/exchange.md")
+    splits = distilset.load_data("digits")
+    monkeypatch.chdir(tmp_path)
+    distilset.select(splits.train, "random", 5).save("runs/a")
+    torch.save({"data": [[torch.rand(20, 1, 8, 8), torch.arange(20) % 10]]}, "res_DM.pt")
+    assert len(shown) >= 5
+    for code in shown:
+        exec(code, {})

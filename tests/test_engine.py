@@ -9,6 +9,7 @@ from distilset.losses.statistics import Statistic
 from distilset.models import NetworkConfig, build_network, initialise
 from distilset.rng import Rng
 from distilset.types import ImageSpec
+from tests.graphs import destroying
 
 STATISTICS = [
     Statistic("spatial", 1.0, 0, 4.0),
@@ -116,3 +117,23 @@ def test_filling_up_a_compiled_piece_changes_nothing(monkeypatch):
     assert set(sizes) == {4}
     for mean, other in zip(means, expected, strict=True):
         assert np.allclose(mean, other, atol=1e-6)
+
+
+def test_outputs_that_the_next_call_overwrites_are_used_up(monkeypatch):
+    images = torch.randn(15, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for compiled in (False, True):
+        if compiled:
+            monkeypatch.setattr(torch, "compile", destroying())
+        made = engine(chunk=4, compile=compiled)
+        pieces, own = made.cut([5, 2, 8]), images.clone().requires_grad_(True)
+        means = made.class_means(pieces, 3, lambda piece: images[piece.rows])
+        goal = tuple(mean + 1 for mean in means)
+        losses = []
+        for part in made.parts(pieces, goal, lambda piece, own=own: own[piece.rows]):
+            part.backward()
+            losses.append(part.detach())
+        found.append([*means, torch.stack(losses), own.grad])
+    for expected, value in zip(*found, strict=True):
+        assert value.isfinite().all()
+        torch.testing.assert_close(value, expected)

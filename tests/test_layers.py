@@ -8,9 +8,10 @@ import distilset
 ORDER = [
     *("errors", "rng", "types", "files", "cache", "hardware", "allocator", "compilation"),
     *("data", "augment", "models", "losses"),
-    *("selectors", "engine", "task", "targets", "bank", "banks", "methods", "config", "stated"),
+    *("selectors", "engine", "task", "targets", "workers", "bank", "banks"),
+    *("methods", "config", "stated"),
     *("card", "grid", "store", "optimise", "checkpoint", "initial"),
-    *("evaluation", "plan", "runs", "runfolder", "session"),
+    *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "session"),
     *("api", "catalogue", "terminal", "testing", "cli", "__main__"),
 ]
 

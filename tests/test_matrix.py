@@ -4,8 +4,8 @@ import pytest
 
 from distilset.errors import ConfigError, DataError
 from distilset.evaluation import Entry, Request, append_scores, matrix
+from distilset.evaluation.judge import TrialResult
 from distilset.evaluation.matrix import network_config
-from distilset.evaluation.runner import TrialResult
 from distilset.types import Splits
 from tests.small import distil, splits
 

@@ -1,9 +1,22 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from distilset import hardware
 from distilset.config import build
 from distilset.errors import ConfigError
-from distilset.plan import make_plan, plan_rows, probe, resolve, versions, with_checkpoints
+from distilset.hardware import default_workers
+from distilset.plan import (
+    make_plan,
+    plan_rows,
+    probe,
+    resolve,
+    versions,
+    with_checkpoints,
+    with_workers,
+    worker_bytes,
+)
 from distilset.testing import drawn_images
 from distilset.types import Splits
 from tests.small import ENGINE, NETWORK, splits
@@ -74,6 +87,18 @@ def test_a_probe_leaves_the_run_as_it_was():
     assert not images.any()
 
 
+def test_a_probe_waits_until_cuda_graphs_are_replayed(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+    plan = make_plan(config(engine={"compile": "on"}), splits().train)
+    steps, episode = [], plan.method.episode
+    monkeypatch.setattr(plan.method, "episode", lambda *at: steps.append(at[1]) or episode(*at))
+    for graphs, expected in ((False, [0, 1]), (True, [0, 1, 2, 3])):
+        monkeypatch.setattr("distilset.plan.uses_graphs", lambda device, graphs=graphs: graphs)
+        steps.clear()
+        probe(plan, torch.zeros(3, 3, 8, 8))
+        assert steps == expected
+
+
 def test_checkpoints_come_about_every_minute_unless_given():
     plan = make_plan(config(), splits().train)
     assert with_checkpoints(plan, 0.5).config.engine.checkpoint_every == 120
@@ -110,3 +135,40 @@ def test_nothing_left_to_match_is_refused():
     make_plan(config(method=nothing[0]), splits().train)
     with pytest.raises(ConfigError, match="nothing is left to match"):
         make_plan(config(method=nothing[1]), splits().train)
+
+
+def test_the_processes_of_a_bank_do_not_depend_on_its_size_and_are_written_down():
+    engine = {**ENGINE, "threads": 5}
+    for bank in (1, 1000):
+        plan = make_plan(config(distill={"bank": bank}, engine=engine), splits().train)
+        assert (plan.task.bank_workers, plan.task.bank_threads) == (2, 2)
+        assert plan.settings["engine"]["bank_workers"] == 2
+    assert "bank_workers" not in make_plan(config(engine=engine), splits().train).settings["engine"]
+
+
+def test_processes_need_a_thread_each_and_a_cpu():
+    def many(number, **engine):
+        engine = {**ENGINE, "threads": 3, "bank_workers": number, **engine}
+        return make_plan(config(distill={"bank": 1}, engine=engine), splits().train)
+
+    assert many(3).task.bank_threads == 1
+    with pytest.raises(ConfigError, match=r"bank_workers may be 1 to 3 .*got 4"):
+        many(4)
+    plan = many(1)
+    elsewhere = replace(plan.config, engine=replace(plan.config.engine, device="cuda"))
+    assert with_workers(elsewhere, plan.task)[1].bank_workers == 1
+    elsewhere = replace(elsewhere, engine=replace(elsewhere.engine, bank_workers=2))
+    with pytest.raises(ConfigError, match="only a CPU"):
+        with_workers(elsewhere, plan.task)
+
+
+def test_processes_of_a_bank_take_half_of_the_memory(monkeypatch):
+    train = splits().train
+    each = worker_bytes(make_plan(config(distill={"bank": 1}), train).task)
+    for memory, workers in ((6 * each, 3), (100 * each, 4), (each, 1), (None, 4)):
+        monkeypatch.setattr(hardware, "memory_bytes", lambda memory=memory: memory)
+        assert default_workers(8, "cpu", each) == workers
+    assert default_workers(8, "cuda", each) == 1
+    larger = make_plan(config(distill={"bank": 1, "batch_real": 64}), train).task
+    whitened = make_plan(config(distill={"bank": 1}, data={"zca": True}), train).task
+    assert min(worker_bytes(larger), worker_bytes(whitened)) > each

@@ -1,5 +1,6 @@
 """Starting, stopping and going on: sessions, run folders, metrics."""
 
+import math
 import shutil
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 
 from distilset import DataError, DistilledSet
 from distilset.checkpoint import CURRENT, PREVIOUS
+from distilset.optimise import Record
 from distilset.runfolder import RunFolder
+from distilset.runs import Metrics
 from distilset.session import open_session
 from tests.small import (
     ENGINE,
@@ -126,3 +129,20 @@ def test_a_checkpoint_of_other_images_is_refused(tmp_path):
     shutil.copy(other / CURRENT, run / CURRENT)
     with pytest.raises(DataError, match="the settings say"):
         start(run, resume=True)
+
+
+def test_losses_are_fetched_all_at_once(tmp_path, monkeypatch):
+    fetches, original = [], torch.Tensor.tolist
+    counted = lambda self: fetches.append(len(self)) or original(self)  # noqa: E731
+    written = Metrics(tmp_path / "metrics.jsonl", 0)
+    losses = torch.tensor([0.1, math.inf, math.nan, *range(9)])
+    monkeypatch.setattr(torch.Tensor, "tolist", counted)
+    monkeypatch.setattr(torch.Tensor, "__float__", None)
+    for step, loss in enumerate(losses, 1):
+        written.add(Record(step, loss), seconds=1.0)
+    written.flush()
+    written.flush()
+    assert fetches == [10, 2]
+    lines = metrics(tmp_path)
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert [line["loss"] for line in lines[:4]] == [float(losses[0].numpy()), None, None, 0.0]

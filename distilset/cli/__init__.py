@@ -10,8 +10,10 @@ import typer
 
 from distilset.cli.distilling import bank, distill
 from distilset.cli.evaluating import evaluate
+from distilset.cli.exchanging import export, import_
 from distilset.cli.looking import list_, select, show
 from distilset.cli.options import KINDS
+from distilset.cli.training import train
 from distilset.errors import DistilsetError
 
 __all__ = ["KINDS", "app", "main"]
@@ -25,9 +27,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (distill, select, evaluate, bank, show):
+for command in (distill, select, evaluate, train, bank, show, export):
     app.command()(command)
 app.command("list")(list_)
+app.command("import")(import_)
 
 
 @app.callback(invoke_without_command=True)

@@ -25,7 +25,7 @@ def distill(
     network: o.Network = None,
     norm: o.Norm = None,
     init: Annotated[
-        str | None, typer.Option(help="random, kcenter, herding, noise, or a run folder [random].")
+        str | None, typer.Option(help="A selector, noise, or a run folder [random].")
     ] = None,
     batch_real: o.BatchReal = None,
     bank: Annotated[
@@ -79,9 +79,13 @@ def bank(
     precision: o.Precision = None,
     compile_: o.Compile = None,
     threads: o.Threads = None,
+    bank_workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Processes at most; they share the threads [half of them]."),
+    ] = None,
 ) -> None:
     """Build a bank of targets of DATA ahead of runs with --bank and the same settings."""
-    stated = _stated(locals(), LOOK)  # the parameters, by name
+    stated = _stated(locals(), (*LOOK, "bank_workers"))  # the parameters, by name
     from distilset.config import build, merge
     from distilset.session import open_session
     from distilset.terminal import counter, stderr, stdout
@@ -163,8 +167,9 @@ def _plan_table(session: Any, splits: Any) -> Any:
     rows = plan_rows(session.plan, splits)
     rows.append(("memory", f"about {size(session.plan.bytes)}"))
     if session.bank is not None:
-        missing = session.bank.missing
+        missing, workers = session.bank.missing, session.bank.workers
         text = f"{missing} of {session.bank.size} targets to build"
+        text += f" in {workers} processes" if workers > 1 else ""
         rows.append(("bank", f"{text}, about {duration(session.bank_seconds)}"))
     left = session.steps_left * session.seconds_per_step
     per_step = f"{1000 * session.seconds_per_step:.0f} ms a step"

@@ -25,7 +25,7 @@ def evaluate(
     ] = None,
     baseline: Annotated[
         list[str] | None,
-        typer.Option(help="random, kcenter, herding or whole, beside the runs. May be repeated."),
+        typer.Option(help="A selector, or whole, beside the runs. May be repeated."),
     ] = None,
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
     epochs: Annotated[int | None, typer.Option(help="Epochs [the protocol's].")] = None,
@@ -34,6 +34,12 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
     threads: o.Threads = None,
+    together: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Networks trained at once [1; on a GPU what its memory allows]."
+        ),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Train fresh networks on runs and score them on real images."""
@@ -54,7 +60,7 @@ def evaluate(
         epochs=epochs,
         trials=trials,
         seed=seed,
-        settings=train_settings(device, precision),
+        settings=train_settings(device, precision, together),
     )
     loaded = [(run, DistilledSet.load(run)) for run in runs]
     for _, distilled in loaded:

@@ -6,6 +6,7 @@ the eigenvalues, so it whitens in part and can be inverted exactly.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import torch
 from jaxtyping import Float32
@@ -71,6 +72,16 @@ def fit_zca(x: Tensor, eps: float = 0.1, prepare: Callable[[Tensor], Tensor] | N
     matrix = (vectors / scale) @ vectors.T
     inverse = (vectors * scale) @ vectors.T
     return Zca(mean.float(), matrix.float(), inverse.float())
+
+
+def zca_digest(zca: Zca | None) -> str | None:
+    """Return a hash of a whitening transform's content."""
+    if zca is None:
+        return None
+    hasher = blake2b(digest_size=16)
+    for tensor in (zca.mean, zca.matrix, zca.inverse):
+        hasher.update(tensor.cpu().contiguous().numpy().data)
+    return hasher.hexdigest()
 
 
 def _moments(x: Tensor, prepare: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,10 @@
 """Training fresh networks on a small set and scoring them on held-out images."""
 
 from distilset.evaluation.baselines import BASELINES, score_baseline
+from distilset.evaluation.judge import Trainers, TrialResult
 from distilset.evaluation.matrix import Entry, Request, append_scores, matrix
 from distilset.evaluation.protocols import PROTOCOLS, WHOLE, Protocol, get_protocol
-from distilset.evaluation.runner import Trainers, TrialResult, score_images
+from distilset.evaluation.runner import score_images
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import TrainSettings
 from distilset.evaluation.trainer import Trainer, accuracy, train

@@ -1,7 +1,9 @@
 """What a distilled set must beat or approach: selected real images, and the whole data."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, astuple
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ from distilset.augment import AugmentConfig
 from distilset.cache import cache_folder
 from distilset.data.normalise import Transform
 from distilset.errors import ConfigError, unknown_name
+from distilset.evaluation.judge import Judge, Progress, Sets, Trainers, TrialResult
 from distilset.evaluation.protocols import WHOLE, Protocol
-from distilset.evaluation.runner import Judge, Progress, Trainers, TrialResult
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import TrainSettings
 from distilset.files import write_text
@@ -85,12 +87,19 @@ def score_baseline(
     if whole:
         return _row(judge, train, name, None, [_whole(judge, train)], 1)
     sets = baseline_sets(name, train, ipc, trials, seed)
-    results = []
-    for trial in range(trials):
-        rows = sets[trial % len(sets)]
-        images = transform.apply(train.images[rows])
-        results.append(judge.trial(trial, images, train.labels[rows]))
+    results = judge.run(_prepared(train, transform, sets))
     return _row(judge, train, name, ipc, results, len(sets))
+
+
+def _prepared(train: ImageSet, transform: Transform, sets: Sequence[Tensor]) -> Sets:
+    """Return the normalised set of a trial, made when it is asked for."""
+
+    @lru_cache(maxsize=1)
+    def of(number: int) -> tuple[Tensor, Tensor]:
+        rows = sets[number]
+        return transform.apply(train.images[rows]), train.labels[rows]
+
+    return lambda trial: of(trial % len(sets))
 
 
 def _check(name: str, train: ImageSet) -> None:
@@ -154,6 +163,8 @@ def _read(path: Path) -> TrialResult | None:
 
 def _whole_key(judge: Judge, train: ImageSet) -> dict[str, Any]:
     """All that decides the accuracy of the whole data."""
+    settings = asdict(judge.settings)
+    del settings["together"]  # one network is trained alone
     return {
         "version": _CACHE_VERSION,
         "train": train.digest,
@@ -164,7 +175,7 @@ def _whole_key(judge: Judge, train: ImageSet) -> dict[str, Any]:
         "schedule": list(astuple(judge.protocol)),
         "augmentation": None if judge.operations is None else asdict(judge.operations),  # type: ignore[call-overload]
         "seed": judge.seed,
-        "settings": asdict(judge.settings),
+        "settings": settings,
         "torch": torch.__version__,
     }
 

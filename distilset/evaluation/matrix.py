@@ -10,8 +10,9 @@ from typing import Any
 from distilset.augment import AugmentConfig
 from distilset.errors import ConfigError, DataError, unknown_name
 from distilset.evaluation.baselines import BASELINES, score_baseline
+from distilset.evaluation.judge import Progress, Trainers, TrialResult
 from distilset.evaluation.protocols import Protocol, get_protocol
-from distilset.evaluation.runner import Progress, Trainers, TrialResult, score_images
+from distilset.evaluation.runner import score_images
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import TrainSettings
 from distilset.models import (

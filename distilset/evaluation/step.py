@@ -5,7 +5,8 @@ are memory-bound, so a batch goes through in chunks that stay in cache, compiled
 with convolutions in bfloat16; weights, their gradients, norms' statistics, the loss and the
 optimiser are float32. Compiled code has static shapes: one chunk size serves every batch, and rows
 that fill the last chunk up have weight 0. A network with BatchNorm couples the images of a batch:
-its batches go through whole and unpadded.
+its batches go through whole and unpadded. On a GPU compiled code is CUDA graphs, whose outputs last
+until the next call.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from distilset.compilation import own_code
+from distilset.compilation import compile_options, mark_step, own_code, uses_graphs
+from distilset.errors import ConfigError
 from distilset.models import couples_images
 from distilset.types import ImageSpec
 
@@ -38,11 +40,20 @@ class TrainSettings:
         device: where to train and score.
         precision: ``bf16`` runs convolutions and matrix products in bfloat16.
         compile: whether compilation is allowed; `settle` decides by the amount of work.
+        together: how many networks are trained at once, at most; None decides by rule.
+
+    Raises:
+        ConfigError: ``together`` below 1.
     """
 
     device: str = "cpu"
     precision: Precision = "fp32"
     compile: bool = False
+    together: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.together is not None and self.together < 1:
+            raise ConfigError(f"together must be 1 or more; got {self.together}")
 
 
 def settle(settings: TrainSettings, passes: int, spec: ImageSpec) -> tuple[TrainSettings, str]:
@@ -100,10 +111,16 @@ class Step:
         """Whether code is (to be) compiled."""
         return self.settings.compile
 
+    @property
+    def graphs(self) -> bool:
+        """Whether compiled code is CUDA graphs."""
+        return self.compiled and uses_graphs(self.settings.device)
+
     def _compiled(self, function: FunctionType) -> Callable[..., Tensor]:
         if not self.compiled:
             return function
-        return torch.compile(own_code(function), dynamic=False, fullgraph=True)
+        options = compile_options(self.settings.device)
+        return torch.compile(own_code(function), fullgraph=True, **options)
 
     def _forward(self) -> Callable[[Tensor], Tensor]:
         network, device = self.network, torch.device(self.settings.device).type
@@ -148,7 +165,8 @@ class Step:
             return self._accumulate(images, labels, chunk)
 
     def _accumulate(self, images: Tensor, labels: Tensor, chunk: int) -> Tensor:
-        self.network.zero_grad(set_to_none=True)
+        mark_step()
+        self._clear_gradients()
         n = len(images)
         weights = images.new_full((n,), 1 / n)
         if self.coupled or not self.compiled:
@@ -163,6 +181,21 @@ class Step:
             loss.backward()
             total += loss.detach()
         return total
+
+    def _clear_gradients(self) -> None:
+        """Make the gradients zero, or none at all.
+
+        With CUDA graphs they are kept and zeroed: backward would else hand over the graph's own
+        output as a weight's gradient, which the next chunk's pass overwrites.
+        """
+        if not self.graphs:
+            self.network.zero_grad(set_to_none=True)
+            return
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.empty_like(parameter)
+        torch._foreach_zero_([p.grad for p in trained])  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def scores(self, images: Float[Tensor, "n c h w"], chunk: int) -> Float[Tensor, "n classes"]:
@@ -180,7 +213,8 @@ class Step:
         if self.compiled and n % chunk:
             images = torch.cat([images, images.new_zeros(-n % chunk, *images.shape[1:])])
         images = images.contiguous(memory_format=torch.channels_last)
-        return torch.cat([self._scores(piece) for piece in images.split(chunk)])[:n]
+        scores = (self._scores(piece) for piece in images.split(chunk))
+        return torch.cat([part.clone() if self.graphs else part for part in scores])[:n]
 
     def _give_up(self, error: Exception) -> None:
         """Go on in eager mode; if the error was not the compiler's, it will come again there."""

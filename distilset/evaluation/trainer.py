@@ -1,6 +1,6 @@
 """Training a network on a small set, and its accuracy on held-out images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import nan
 
 import torch
@@ -17,7 +17,7 @@ from distilset.evaluation.step import (
     TrainSettings,
     chunk_size,
 )
-from distilset.hardware import default_chunk
+from distilset.hardware import default_chunk, exact_float32, send
 from distilset.rng import Rng
 from distilset.types import ImageSet, ImageSpec
 
@@ -67,38 +67,24 @@ class Trainer:
         Raises:
             DataError: no images, or not one label for each.
         """
-        n = len(images)
-        if n == 0 or len(labels) != n:
-            got = f"{n} images and labels of shape {tuple(labels.shape)}"
-            raise DataError(f"training needs images and one label for each; got {got}")
-        images, labels = images.to(self.settings.device), labels.to(self.settings.device)
-        optimizer, draws = self._optimizer(protocol), rng.torch("augment")
-        chunk, total = (
-            self._chunk(n, protocol, ImageSpec(*images.shape[1:])),
-            protocol.total_updates(n),
-        )
+        check_labelled(images, labels)
+        device, n = self.settings.device, len(images)
+        images, labels = images.to(device), labels.to(device)
+        optimizer, draws = make_optimizer(self.network.parameters(), protocol), rng.torch("augment")
+        chunk = self._chunk(n, protocol, ImageSpec(*images.shape[1:]))
         self.network.train()
-        for update, rows in enumerate(_batches(n, protocol, rng)):
-            index = rows.to(images.device)
-            batch = images[index] if prepare is None else prepare(images[index])
-            if augmentation is not None:
-                draw = draw_per_image(augmentation, draws, len(rows))
-                batch = augment(batch, draw, augmentation)
-            self.step.gradients(batch, labels[index], chunk)
-            optimizer.param_groups[0]["lr"] = protocol.lr_at(update, n)
-            optimizer.step()
-            if progress is not None and ((update + 1) % _REPORT_EVERY == 0 or update + 1 == total):
-                progress(update + 1, total)
+        with exact_float32(device):
+            for update, rows in enumerate(batches(n, protocol, rng)):
+                index = send(rows, device)
+                batch = images[index] if prepare is None else prepare(images[index])
+                if augmentation is not None:
+                    draw = draw_per_image(augmentation, draws, len(rows))
+                    batch = augment(batch, draw, augmentation)
+                self.step.gradients(batch, labels[index], chunk)
+                optimizer.param_groups[0]["lr"] = protocol.lr_at(update, n)
+                optimizer.step()
+                report(progress, update + 1, protocol.total_updates(n))
         self.network.zero_grad(set_to_none=True)
-
-    def _optimizer(self, protocol: Protocol) -> torch.optim.SGD:
-        return torch.optim.SGD(
-            self.network.parameters(),
-            lr=protocol.lr,
-            momentum=protocol.momentum,
-            weight_decay=protocol.weight_decay,
-            fused=True,
-        )
 
     def _chunk(self, n: int, protocol: Protocol, spec: ImageSpec) -> int:
         """Choose the rows of one pass: on a GPU a whole batch."""
@@ -126,15 +112,40 @@ class Trainer:
         right = torch.zeros((), dtype=torch.int64, device=device)
         finite = torch.ones((), dtype=torch.bool, device=device)
         moved = transform.to(device)
-        for start in range(0, len(images), rows := max(1, _TRANSFORM_ROWS // chunk) * chunk):
-            batch = moved.apply(images[start : start + rows].to(device))
-            scores = self.step.scores(batch, chunk)
-            right += (scores.argmax(1) == labels[start : start + rows].to(device)).sum()
-            finite &= scores.isfinite().all()
+        size = max(1, _TRANSFORM_ROWS // chunk) * chunk
+        with exact_float32(device):
+            for part, truth in zip(images.split(size), labels.split(size), strict=True):
+                scores = self.step.scores(moved.apply(send(part, device)), chunk)
+                right += (scores.argmax(1) == send(truth, device)).sum()
+                finite &= scores.isfinite().all()
         return int(right) / len(images) if bool(finite) else nan
 
 
-def _batches(n: int, protocol: Protocol, rng: Rng) -> Iterator[Int64[Tensor, " batch"]]:
+def check_labelled(images: Tensor, labels: Tensor) -> None:
+    """Raise a DataError unless there are images, and one label for each."""
+    if len(images) == 0 or len(labels) != len(images):
+        got = f"{len(images)} images and labels of shape {tuple(labels.shape)}"
+        raise DataError(f"training needs images and one label for each; got {got}")
+
+
+def make_optimizer(weights: Iterable[Tensor], protocol: Protocol) -> torch.optim.SGD:
+    """Return the optimiser of a protocol; its learning rate is set before every update."""
+    return torch.optim.SGD(
+        weights,
+        lr=protocol.lr,
+        momentum=protocol.momentum,
+        weight_decay=protocol.weight_decay,
+        fused=True,
+    )
+
+
+def report(progress: Progress | None, done: int, total: int) -> None:
+    """Tell about every tenth update, and the last."""
+    if progress is not None and (done % _REPORT_EVERY == 0 or done == total):
+        progress(done, total)
+
+
+def batches(n: int, protocol: Protocol, rng: Rng) -> Iterator[Int64[Tensor, " batch"]]:
     """Yield the rows of every update: an order of its own for every epoch, its tail kept."""
     per_epoch = protocol.updates_per_epoch(n)
     order = torch.arange(n)

@@ -18,8 +18,8 @@ from distilset.models.config import (
     pool_of,
     settled,
 )
+from distilset.models.drawing import initialise
 from distilset.models.own import build_own, code_digest
-from distilset.models.resetting import resets
 from distilset.rng import Rng
 from distilset.types import ImageSpec
 
@@ -65,16 +65,6 @@ def build_network(config: NetworkConfig, spec: ImageSpec, classes: int) -> nn.Mo
         if len(kind.norms) == 1:
             del options["norm"]
         return kind(spec, classes, **options)
-
-
-def initialise(network: nn.Module, rng: Rng, purpose: str, *coordinates: int | str) -> None:
-    """Draw all weights anew, in place, by the modules' own published initialisation.
-
-    Global random state is left as it was. In place, so that a compiled network stays compiled.
-    """
-    with rng.as_global(purpose, *coordinates):
-        for reset in resets(network):
-            reset()
 
 
 def couples_images(network: nn.Module) -> bool:

@@ -5,13 +5,14 @@ the table of those that have a name.
 """
 
 from distilset.errors import unknown_name
-from distilset.selectors import herding, kcenter, random
+from distilset.selectors import herding, kcenter, kmeans, random
 from distilset.selectors.base import Features, Selector
 
 SELECTORS: dict[str, Selector] = {
     "random": random.select,
     "herding": herding.select,
     "kcenter": kcenter.select,
+    "kmeans": kmeans.select,
 }
 
 __all__ = ["SELECTORS", "Features", "Selector", "get_selector"]

@@ -3,7 +3,7 @@ import torch
 
 from distilset.cache import cache_folder
 from distilset.errors import ConfigError
-from distilset.evaluation import Trainer, score_baseline
+from distilset.evaluation import Trainer, TrainSettings, score_baseline
 from distilset.evaluation import baselines as module
 from distilset.evaluation.baselines import baseline_sets
 from distilset.evaluation.protocols import Protocol
@@ -93,3 +93,16 @@ def test_refusals(run, digits):
         run("random", train=digits["test"])
     with pytest.raises(ConfigError, match="test or val part; got a train part"):
         run("random", test=digits["train"])
+
+
+@pytest.mark.parametrize("name", ["random", "kcenter"])
+def test_selected_sets_are_trained_on_together_too(run, name):
+    alone = run(name, trials=3)
+    together = run(name, trials=3, settings=TrainSettings(together=3))
+    assert together.accuracies == pytest.approx(alone.accuracies, abs=0.5)
+
+
+def test_together_changes_nothing_of_the_whole_data(run, trainings):
+    first = run("whole")
+    assert run("whole", settings=TrainSettings(together=5)) == first
+    assert len(trainings) == 1

@@ -5,9 +5,11 @@ import torch
 from torch.nn.functional import one_hot
 
 from distilset.errors import ConfigError, DataError
-from distilset.evaluation import Trainers, score_images
-from distilset.evaluation.runner import Judge, label_kind
+from distilset.evaluation import Trainer, Trainers, score_images
+from distilset.evaluation.checks import label_kind
+from distilset.evaluation.judge import Judge
 from distilset.evaluation.step import TrainSettings
+from distilset.evaluation.together import Together
 
 
 @pytest.fixture
@@ -103,3 +105,61 @@ def test_refuses_what_does_not_fit(score, few):
         score(labels=labels[:3])
     with pytest.raises(DataError, match=r"soft labels need shape \[40, 10\]"):
         score(labels=torch.rand(40, 3))
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Count the networks of every training, together or alone."""
+    seen, together, alone = [], Together.train, Trainer.train
+
+    def several(self, starts, *rest):
+        seen.append(len(starts))
+        return together(self, starts, *rest)
+
+    def one(self, *rest):
+        seen.append(1)
+        return alone(self, *rest)
+
+    monkeypatch.setattr(Together, "train", several)
+    monkeypatch.setattr(Trainer, "train", one)
+    return seen
+
+
+def test_trials_do_not_depend_on_how_many_are_trained_together(score, counted):
+    expected, seen = score(trials=5), []
+    counted.clear()
+    found = score(
+        trials=5, settings=TrainSettings(together=2), progress=lambda *at: seen.append(at)
+    )
+    assert counted == [2, 2, 1]
+    assert accuracies(found) == pytest.approx(accuracies(expected), abs=0.5)  # 898 test images
+    assert len(set(accuracies(found))) > 1
+    assert [result.compute for result in found[::4]] == [
+        "fp32, eager (as set), 2 networks together (as asked)",
+        "fp32, eager (as set), one by one (as asked)",
+    ]
+    assert found[0].seconds == found[1].seconds != found[2].seconds
+    steps = [40 * trial + done for trial, done, total in seen if total == 40]
+    assert len(steps) == len(seen)
+    assert steps == sorted(steps)
+    assert seen[3] == (1, 40, 40)
+    assert seen[-1] == (4, 40, 40)
+
+
+def test_soft_labels_together(score, few):
+    soft = one_hot(few[1], 10).float() * 0.9 + 0.01
+    expected = accuracies(score(labels=soft))
+    found = score(labels=soft, settings=TrainSettings(together=2))
+    assert accuracies(found) == pytest.approx(expected, abs=0.5)
+
+
+def test_what_cannot_be_trained_together_is_trained_one_by_one(score, monkeypatch):
+    def out_of_memory(self, *_):
+        raise torch.OutOfMemoryError("CUDA out of memory\nlong story")
+
+    expected = accuracies(score())
+    monkeypatch.setattr(Together, "train", out_of_memory)
+    found = score(settings=TrainSettings(together=2))
+    assert accuracies(found) == expected
+    reason = "one by one (2 together failed: CUDA out of memory)"
+    assert all(result.compute.endswith(reason) for result in found)

@@ -13,6 +13,7 @@ from distilset.models import NetworkConfig, build_network, initialise
 from distilset.models.convnet import Norm
 from distilset.rng import Rng
 from distilset.types import ImageSpec
+from tests.graphs import destroying
 
 SPEC = ImageSpec(3, 8, 8)
 FAST = TrainSettings(precision="bf16", compile=True)
@@ -100,3 +101,22 @@ def test_compiled_code():
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_gradients_and_scores_outlive_the_next_call_of_a_graph(monkeypatch):
+    images, labels = batch(10)
+    expected_loss, expected = textbook(make(), images, labels)
+    network = make()
+    monkeypatch.setattr(torch, "compile", destroying(list(network.parameters())))
+    monkeypatch.setattr("distilset.evaluation.step.uses_graphs", lambda device: True)
+    step = Step(network, TrainSettings(compile=True))
+    for _ in range(2):  # the second time gradients are there already, and may not be added to
+        loss = step.gradients(images, labels, 4)
+        torch.testing.assert_close(loss, expected_loss)
+        found = [parameter.grad for parameter in network.parameters()]
+        torch.testing.assert_close(flat(found), flat(expected), rtol=1e-3, atol=1e-5)
+    with torch.no_grad():
+        plain = make().eval()(images)
+    network.eval()
+    torch.testing.assert_close(step.scores(images, 4), plain)
+    assert not step.note

@@ -8,7 +8,7 @@ from distilset.augment import AugmentConfig
 from distilset.data.normalise import Transform
 from distilset.errors import DataError
 from distilset.evaluation import Protocol, Trainer, accuracy, train
-from distilset.evaluation.trainer import _batches
+from distilset.evaluation.trainer import batches
 from distilset.models import NetworkConfig, build_network, initialise
 from distilset.models.convnet import Norm
 from distilset.rng import Rng
@@ -43,9 +43,9 @@ def trained(seed=0, norm: Norm = "instance", labels=None, augmentation=None):
 
 
 def test_every_epoch_holds_every_image_once():
-    batches = list(_batches(10, PROTOCOL, Rng(0)))
-    assert [len(rows) for rows in batches] == [4, 4, 2] * 3
-    epochs = [torch.cat(batches[start : start + 3]) for start in (0, 3, 6)]
+    found = list(batches(10, PROTOCOL, Rng(0)))
+    assert [len(rows) for rows in found] == [4, 4, 2] * 3
+    epochs = [torch.cat(found[start : start + 3]) for start in (0, 3, 6)]
     assert all(epoch.sort().values.tolist() == list(range(10)) for epoch in epochs)
     assert epochs[0].tolist() != epochs[1].tolist() != epochs[2].tolist()
 
@@ -53,7 +53,7 @@ def test_every_epoch_holds_every_image_once():
 def test_equals_a_textbook_loop():
     network, (images, labels) = make(), data()
     optimizer = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
-    for update, rows in enumerate(_batches(10, PROTOCOL, Rng(0))):
+    for update, rows in enumerate(batches(10, PROTOCOL, Rng(0))):
         optimizer.param_groups[0]["lr"] = 0.05 if update < 6 else 0.005
         optimizer.zero_grad()
         cross_entropy(network(images[rows]), labels[rows]).backward()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import distilset
 from distilset.errors import ConfigError
 from distilset.methods import METHODS
 from distilset.models import NETWORKS, NetworkConfig
@@ -13,7 +14,7 @@ from distilset.plan import make_plan
 from distilset.store import DistilledSet
 from distilset.testing import drawn_images, small_config
 from tests.models.test_networks import NARROW
-from tests.small import call, distil, refused, write_npz
+from tests.small import call, distil, refused, splits, write_npz
 
 TRAIN = drawn_images((3, 12, 8), (4, 3))
 OWN = "tests.models.nets:Plain:maps=ReLU"
@@ -105,3 +106,13 @@ def test_a_network_of_one_norm_leaves_the_others_theirs(tmp_path):
     made = distil(method="dm", network="mlp:width=8", settings={"network": {}}, steps=1)
     request = Request(networks=({"name": "resnet18"}, {"name": "vit"}, {"name": "alexnet"}))
     assert [n.norm for n in request.networks_of(made)] == ["instance", "layer", "instance"]
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, OWN])
+def test_networks_trained_together_become_what_they_become_alone(name):
+    made, test = distil(steps=0), splits().test
+    options = ",".join(f"{key}={value}" for key, value in NARROW.get(name, {}).items())
+    network = f"{name}:{options}" if options else name
+    fast = {"network": network, "epochs": 3, "trials": 2, "device": "cpu", "precision": "fp32"}
+    apart, together = (distilset.evaluate(made, test, together=n, **fast) for n in (1, 2))
+    assert together.accuracies == pytest.approx(apart.accuracies, abs=6)  # one image of 18

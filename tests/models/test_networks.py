@@ -123,6 +123,7 @@ def test_any_channels_and_sizes(name, shape):
     assert all(m.ndim == 4 and min(m.shape[2:]) >= 2 for m in features.maps)
     assert torch.allclose(network.classifier(features.last), network(images), atol=1e-5)
     features.last.square().sum().backward()
+    assert images.grad is not None
     assert all(grad.abs().max() > 0 for grad in images.grad)
 
 
