@@ -35,7 +35,7 @@ def test_hooks_hold_no_tensor_after_a_pass():
     network = own("Plain:maps=ReLU")
     network(IMAGES)
     network.features(IMAGES)
-    assert not any(catch.caught for catch in (*network.maps, network.last))
+    assert not any(catch.caught for catch in [*network.maps, network.last])  # pyright: ignore
 
 
 def test_features_of_its_own_are_used():
