@@ -179,3 +179,17 @@ def score_table(scores: Sequence[Any]) -> Table:
         for s in scores
     ]
     return plain_table("", (*columns, "networks", "accuracy %", "seconds"), rows)
+
+
+def marked_table(scores: Any) -> Table:
+    """Build the terminal's table of a `ScoreTable`: best bold, second-best underlined."""
+    styles = {"": "", "best": "bold", "second": "underline"}
+    heads = ("set", "method", "data", "ipc", *(column.title for column in scores.columns))
+    table = Table()
+    for i, head in enumerate(heads):
+        table.add_column(Text(head), justify="right" if i > 2 else "left", overflow="fold")
+    for row in scores.rows:
+        cells = [Text("") if c is None else Text(c.text, styles[c.mark]) for c in row.cells]
+        names = (row.name, row.method, row.dataset, row.ipc_text)
+        table.add_row(*map(Text, names), *cells)
+    return table

@@ -11,8 +11,8 @@ ORDER = [
     *("selectors", "engine", "task", "targets", "workers", "bank", "banks"),
     *("methods", "config", "stated"),
     *("card", "grid", "store", "optimise", "checkpoint", "initial"),
-    *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "session"),
-    *("api", "catalogue", "terminal", "testing", "cli", "__main__"),
+    *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "live", "session"),
+    *("catalogue", "reporting", "api", "terminal", "testing", "cli", "__main__"),
 ]
 
 ROOT = Path(distilset.__file__).parent

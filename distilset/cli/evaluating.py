@@ -101,8 +101,8 @@ def _entries(loaded: Any, data: str | None, console: Any) -> Any:
 def _evaluate(entries: Any, request: Any, as_json: bool) -> None:
     import json
 
-    from distilset.evaluation import append_scores, matrix
-    from distilset.store import SCORES
+    from distilset.evaluation import append_baseline, append_scores, matrix
+    from distilset.store import BASELINES, SCORES
     from distilset.terminal import score_table, stderr, stdout, training_bars
 
     console = stderr()
@@ -114,7 +114,20 @@ def _evaluate(entries: Any, request: Any, as_json: bool) -> None:
             console.print(f"{score.run}: {score}", markup=False)
             if score.run in steps and results:
                 append_scores(Path(score.run) / SCORES, score, results, steps[score.run])
+            elif not results:
+                for run in _compared(entries, score):
+                    append_baseline(run / BASELINES, score)
     if as_json:
         print(json.dumps({"rows": [score.as_row() for score in scores]}, indent=2))
     else:
         stdout().print(score_table(scores))
+
+
+def _compared(entries: Any, score: Any) -> list[Path]:
+    """Return the runs that a baseline stands beside: of its data, and of its images per class."""
+    cards = [(Path(entry.name), entry.distilled.card) for entry in entries]
+    return [
+        run
+        for run, card in cards
+        if card.dataset.name == score.dataset and score.ipc in (None, card.ipc)
+    ]

@@ -2,7 +2,7 @@
 
 from distilset.evaluation.baselines import BASELINES, score_baseline
 from distilset.evaluation.judge import Trainers, TrialResult
-from distilset.evaluation.matrix import Entry, Request, append_scores, matrix
+from distilset.evaluation.matrix import Entry, Request, append_baseline, append_scores, matrix
 from distilset.evaluation.protocols import PROTOCOLS, WHOLE, Protocol, get_protocol
 from distilset.evaluation.runner import score_images
 from distilset.evaluation.score import Score
@@ -22,6 +22,7 @@ __all__ = [
     "Trainers",
     "TrialResult",
     "accuracy",
+    "append_baseline",
     "append_scores",
     "get_protocol",
     "matrix",

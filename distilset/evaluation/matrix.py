@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -249,3 +250,9 @@ def append_scores(path: Path, score: Score, results: Sequence[TrialResult], step
         writer.writerow({**facts, "trial": trial, **own, "compute": result.compute})
     with path.open("a", encoding="utf-8", newline="") as file:
         file.write(text.getvalue())
+
+
+def append_baseline(path: Path, score: Score) -> None:
+    """Append a baseline's row, as in ``--json``, to a file of JSON lines."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(score.as_row(), allow_nan=False) + "\n")
