@@ -13,13 +13,13 @@ from distilset.config import Tables, build, merge
 from distilset.data.normalise import fit_transform
 from distilset.data.zca import zca_digest
 from distilset.evaluation.judge import Trainers
-from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run, network_config
+from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import Precision, TrainSettings
 from distilset.hardware import resolve_device, resolve_precision
 from distilset.hardware import threads as limit_threads
 from distilset.live import check_tensorboard
-from distilset.models import network_table
+from distilset.models import network_config, network_table
 from distilset.optimise import Record
 from distilset.plan import check_train, versions
 from distilset.rng import Rng

@@ -30,6 +30,7 @@ from distilset.engine import Engine, Means
 from distilset.errors import DataError
 from distilset.hardware import send, threads
 from distilset.losses.statistics import Statistic
+from distilset.models import code_digest
 from distilset.rng import Rng
 from distilset.targets import Target, fresh
 from distilset.task import Task
@@ -62,6 +63,11 @@ class Bank:
         self.folder = cache_folder("banks") / digest.hexdigest()
         self._epoch: tuple[int, np.ndarray] | None = None
         self._maps: dict[str, np.ndarray] = {}
+
+    @property
+    def parts(self) -> tuple["Bank", ...]:
+        """The banks of single networks: this one."""
+        return (self,)
 
     def path(self, statistic: Statistic) -> Path:
         """Return the file of a statistic."""
@@ -221,6 +227,7 @@ def bank_key(task: Task, seed: int) -> Mapping[str, Any]:
         # hashed: fitted by another number of threads, its bits differ
         "zca": transform.zca is not None and zca_digest(transform.zca),
         "network": repr(task.network),
+        "code": code_digest(task.network, task.train.spec),
         "augmentation": asdict(task.augmentation),  # type: ignore[call-overload]
         "batch_real": task.batch_real,
         "settings": asdict(task.settings),

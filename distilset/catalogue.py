@@ -26,11 +26,22 @@ def _selectors() -> tuple[tuple[str, ...], Rows]:
 
 
 def _networks() -> tuple[tuple[str, ...], Rows]:
-    from distilset.models import NETWORKS, NORMS
+    from distilset.models import NETWORKS, choices, options_of
 
-    columns = ("network", "options")
-    options = f"width, depth, norm ({', '.join(NORMS)}), activation, pooling"
-    return columns, [(name, options) for name in NETWORKS]
+    def shown(name: str, option: str, value: Any) -> str:
+        allowed = choices(name, option)
+        text = f"{option}={'by size' if value is None else value}"
+        return f"{text} ({', '.join(allowed)})" if allowed else text
+
+    rows: Rows = []
+    for name in NETWORKS:
+        options = [
+            shown(name, key, value)
+            for key, value in options_of(name).items()
+            if len(choices(name, key)) != 1
+        ]
+        rows.append((name, ", ".join(options) or "none"))
+    return ("network", "options, with their defaults"), rows
 
 
 def _datasets() -> tuple[tuple[str, ...], Rows]:

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from distilset.errors import ConfigError
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method
-from distilset.models import build_network, couples_images, settled
+from distilset.models import build_network, couples_images, pool_of, settled
 from distilset.optimise import State, descend
 from distilset.rng import Rng
 from distilset.task import Task
@@ -142,13 +142,19 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
 def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
     """Build what the method works with."""
     engine = config.engine
-    network = build_network(config.network, train.spec, len(train.classes))
-    network = network.to(engine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    first, *others = (
+        build_network(one, train.spec, len(train.classes))
+        .to(engine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        .requires_grad_(False)
+        .train()
+        for one in pool_of(config.network)
+    )
     return Task(
         train=train,
         transform=transform.to(engine.device),
         augmentation=config.augmentation,
-        network=network.requires_grad_(False).train(),
+        network=first,
+        pool=tuple(others),
         rng=Rng(config.distill.seed),
         ipc=config.distill.ipc,
         batch_real=config.distill.batch_real,
@@ -173,7 +179,7 @@ def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
     if not task.bank:
         return config, task
     total = engine.threads or torch.get_num_threads()
-    workers = engine.bank_workers or default_workers(total, engine.device, worker_bytes(task))
+    workers = engine.bank_workers or default_workers(total, engine.device, most(worker_bytes, task))
     if workers > 1 and torch.device(engine.device).type != "cpu":
         raise ConfigError(f"only a CPU takes more than 1 in engine.bank_workers; got {workers}")
     if workers > total:
@@ -217,8 +223,17 @@ def estimated_bytes(task: Task) -> int:
     """Estimate the memory of a run: data, synthetic images, the largest forward and backward pass.
 
     An activation is counted as kept three times (convolution, norm, activation) for the backward
-    pass and twice for the forward pass alone.
+    pass and twice for the forward pass alone. Of a pool, the largest network counts.
     """
+    return most(_bytes_with, task)
+
+
+def most(needed: Callable[[Task], int], task: Task) -> int:
+    """Return the largest need of memory among the networks of a task."""
+    return max(needed(task.alone(number)) for number in range(len(task.networks)))
+
+
+def _bytes_with(task: Task) -> int:
     pixels = int(np.prod(task.train.spec.shape))
     synthetic = task.classes * task.ipc
     coupled = couples_images(task.network)

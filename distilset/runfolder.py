@@ -7,6 +7,7 @@ from typing import Any
 from distilset.config import RunConfig, Tables, build, differences, to_toml
 from distilset.errors import ConfigError, DataError
 from distilset.files import write_text
+from distilset.stated import named_code
 from distilset.store import (
     CARD,
     IMAGES,
@@ -57,12 +58,14 @@ class RunFolder:
 
     def _check_code(self, old: Tables, stated: Tables) -> None:
         """Refuse to import code that only the file names."""
-        name = old.get("method", {}).get("name")
-        if ":" in str(name) and stated.get("method", {}).get("name") is None:
-            raise ConfigError(
-                f"the run at {self.path} was made by {name!r}, and code that only a file names is "
-                f"not imported; resume it with --method {name}"
-            )
+        now = named_code(stated)
+        for flag, name in named_code(old).items():
+            section = flag.removeprefix("--")
+            if flag not in now and stated.get(section, {}).get("name") is None:
+                raise ConfigError(
+                    f"the run at {self.path} was made by {name!r}, and code that only a file names "
+                    f"is not imported; resume it with {flag} {name}"
+                )
 
     def _lengthened(self, old: Tables, stated: Tables) -> dict[str, dict[str, Any]]:
         automatic = [

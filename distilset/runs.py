@@ -17,6 +17,7 @@ from distilset.errors import ConfigError, DataError
 from distilset.files import write_text
 from distilset.hardware import threads
 from distilset.initial import initial_images
+from distilset.models import pool_of
 from distilset.optimise import Record, State, descend
 from distilset.plan import Plan, versions
 from distilset.store import METRICS, Card, DistilledSet, read_settings
@@ -149,7 +150,7 @@ def finish(plan: Plan, progress: Progress) -> DistilledSet:
         ipc=task.ipc,
         seed=config.distill.seed,
         steps=progress.state.step,
-        network=config.network.name,
+        network=",".join(one.name for one in pool_of(config.network)),
         norm=config.network.norm,
         zca=zca_digest(transform.zca),
         image=task.train.spec.shape,

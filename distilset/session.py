@@ -7,6 +7,7 @@ from time import perf_counter
 
 from distilset.allocator import kept_memory
 from distilset.bank import Bank, Report
+from distilset.banks import Banks
 from distilset.config import RunConfig
 from distilset.hardware import threads
 from distilset.live import TensorBoard
@@ -38,7 +39,7 @@ class Session:
         return max(0, self.plan.config.distill.steps - self.progress.state.step)
 
     @property
-    def bank(self) -> Bank | None:
+    def bank(self) -> Bank | Banks | None:
         """The bank of targets, if the run uses one."""
         return getattr(self.plan.method, "bank", None)
 
@@ -93,14 +94,16 @@ def open_session(config: RunConfig, train: ImageSet, folder: RunFolder | None = 
         return session if session.bank is None else _with_bank_time(session, session.bank)
 
 
-def _with_bank_time(session: Session, bank: Bank) -> Session:
+def _with_bank_time(session: Session, bank: Bank | Banks) -> Session:
     """Tell the seconds of building a bank from those of a step, which the probe has mixed."""
     missing = bank.missing
     if not missing:
         return session
-    start = perf_counter()
-    bank.compute(0)
-    target = perf_counter() - start
-    session.bank_seconds = missing * target / bank.workers
+    for part in bank.parts:
+        start = perf_counter()
+        part.compute(0)
+        session.bank_seconds += part.missing * (perf_counter() - start)
+    target = session.bank_seconds / missing
+    session.bank_seconds /= bank.workers
     session.seconds_per_step = max(session.seconds_per_step - target, 0.1 * target)
     return session

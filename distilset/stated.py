@@ -9,10 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from distilset.config import merge
+from distilset.config import Tables, merge
 from distilset.data.known import KNOWN
 from distilset.errors import ConfigError, unknown_name
-from distilset.models import network_table
+from distilset.models import names_code, network_table
 from distilset.types import DatasetInfo
 
 
@@ -63,7 +63,7 @@ def from_flags(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if value is None:
             continue
         if flag == "network":
-            tables.setdefault("network", {}).update(network_table(value))
+            tables.setdefault("network", {}).update({"pool": [], **network_table(value)})
         elif flag in FLAGS:
             section, _, key = FLAGS[flag].partition(".")
             tables.setdefault(section, {})[key] = value
@@ -124,12 +124,22 @@ def parse_toml(text: str, origin: str) -> dict[str, dict[str, Any]]:
     tables.pop("title", None)
     tables.pop("source", None)
     tables = merge(tables)
-    if ":" in str(tables.get("method", {}).get("name", "")):
+    for flag, name in named_code(tables).items():
         raise ConfigError(
-            f"{origin} names code to import ({tables['method']['name']!r}), which a file may not; "
-            "name it with --method, and keep the file for the other settings"
+            f"{origin} names code to import ({name!r}), which a file may not; "
+            f"name it with {flag}, and keep the file for the other settings"
         )
     return tables
+
+
+def named_code(tables: Tables) -> dict[str, str]:
+    """Return the code to import that settings name, by the flag that may name it."""
+    method = str(tables.get("method", {}).get("name", ""))
+    network = tables.get("network", {})
+    pool = network.get("pool", [])
+    networks = [str(network.get("name", "")), *map(str, pool if isinstance(pool, list) else [])]
+    found = {"--method": method} if ":" in method else {}
+    return found | ({"--network": ",".join(networks)} if any(map(names_code, networks)) else {})
 
 
 def data_source(text: str) -> str:

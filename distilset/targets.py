@@ -4,7 +4,7 @@ Distilling by mean matching is descending against a stream of them.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -22,12 +22,13 @@ class Target:
     """Class means of every statistic of the real images, and the draws they were made with.
 
     ``step`` keys the network's weights; ``augmentation`` has one draw per class, to be applied to
-    the synthetic images of that class too.
+    the synthetic images of that class too. ``network`` is the number of the task's network.
     """
 
     step: int
     augmentation: Draw
     means: Means
+    network: int = 0
 
 
 @runtime_checkable
@@ -35,7 +36,7 @@ class Stream(Protocol):
     """A stream of targets, by step."""
 
     def target(self, step: int) -> Target:
-        """Return the target of a step, and leave its weights in the task's network."""
+        """Return the target of a step, and leave its weights in its network."""
         ...
 
 
@@ -44,17 +45,18 @@ class Fresh:
     """A new network and new real images at every step, as in the papers."""
 
     task: Task
-    engine: Engine
+    engines: Sequence[Engine]
 
     def target(self, step: int) -> Target:
-        """Make the target of a step."""
-        return fresh(self.task, self.engine, step)
+        """Make the target of a step, by the engine of the network that is drawn for it."""
+        number = self.task.choice(step)
+        return replace(fresh(self.task, self.engines[number], step), network=number)
 
 
 def fresh(task: Task, engine: Engine, step: int) -> Target:
     """Make the target of one step: a new network and new real images, as in the papers.
 
-    The task's network is left with the target's weights.
+    The step's network, which is to be the engine's, is left with the target's weights.
     """
     batch = task.draw_real(step)
     rows = torch.cat(batch)
@@ -73,7 +75,7 @@ def target_of(
     """Make the target of one step of real images that were drawn already.
 
     ``real`` gives rows of the batch in normalised space; ``counts`` has the batch's images of each
-    class. The task's network is left with the target's weights.
+    class. The step's network is left with the target's weights.
     """
     task.draw_network(step)
     draw = task.draw_augmentation(step)

@@ -1,6 +1,6 @@
 """What a method is given to work with: real images, a network to draw, keyed randomness."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -25,8 +25,9 @@ class Task:
 
     The same ``step`` always gives the same network, real images and augmentation. Synthetic images
     are handed in separately: ``[classes * ipc, C, H, W]`` in normalised space, class by class.
-    ``bank`` is the number of targets of a bank, 0 for fresh ones; see `distilset.bank`. At most
-    ``bank_workers`` processes build it, each with ``bank_threads`` threads (None: PyTorch's).
+    ``pool`` holds further networks: one of all is drawn for every step. ``bank`` is the number of
+    targets of a bank, 0 for fresh ones; see `distilset.bank`. At most ``bank_workers`` processes
+    build it, each with ``bank_threads`` threads (None: PyTorch's).
     """
 
     train: ImageSet
@@ -41,24 +42,41 @@ class Task:
     bank_seed: int = 0
     bank_workers: int = 1
     bank_threads: int | None = None
+    pool: tuple[nn.Module, ...] = ()
 
     @property
     def classes(self) -> int:
         """The number of classes."""
         return len(self.train.classes)
 
-    def map_shapes(self) -> list[tuple[int, int, int]]:
-        """Return ``(C, H, W)`` of each activation map of the network, shallow to deep."""
-        device = next(self.network.parameters()).device
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The networks to draw from."""
+        return (self.network, *self.pool)
+
+    def alone(self, number: int) -> "Task":
+        """Return the same task with one of its networks only."""
+        return replace(self, network=self.networks[number], pool=())
+
+    def map_shapes(self, number: int = 0) -> list[tuple[int, int, int]]:
+        """Return ``(C, H, W)`` of each activation map of a network, shallow to deep."""
+        network = self.networks[number]
+        device = next(network.parameters()).device
         with torch.no_grad():
             images = torch.zeros(2, *self.train.spec.shape, device=device)
-            maps = self.network.features(images).maps  # type: ignore[operator]
+            maps = network.features(images).maps  # type: ignore[operator]
         return [tuple(m.shape[1:]) for m in maps]
 
+    def choice(self, step: int) -> int:
+        """Draw which of the networks is the step's."""
+        word = int(self.rng.words("which network", step, [0], 1)[0, 0])
+        return word * len(self.networks) >> 32
+
     def draw_network(self, step: int) -> nn.Module:
-        """Draw fresh weights, in place."""
-        initialise(self.network, self.rng, "network", step)
-        return self.network
+        """Draw fresh weights, in place, of the step's network, and return it."""
+        network = self.networks[self.choice(step)]
+        initialise(network, self.rng, "network", step)
+        return network
 
     def draw_real(self, step: int) -> list[Int64[Tensor, " n"]]:
         """Draw row indices of real images, uniformly without replacement inside each class.

@@ -103,7 +103,8 @@ def check_gradient(config: RunConfig, train: ImageSet) -> None:
     _, gradient, plan = first_loss(config, train)
     sizes = gradient.flatten(1).norm(dim=1)
     assert bool((sizes > 0).all()), f"images {(sizes == 0).nonzero().tolist()} get no gradient"
-    reached = [n for n, p in plan.task.network.named_parameters() if p.grad is not None]
+    networks = plan.task.networks
+    reached = [n for m in networks for n, p in m.named_parameters() if p.grad is not None]
     assert not reached, f"the gradient must reach images only; it reached {reached}"
 
 

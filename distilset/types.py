@@ -162,7 +162,7 @@ class Features(NamedTuple):
     """What the losses look at in one forward pass of a network.
 
     ``maps`` holds the activations ``[n, C_l, H_l, W_l]`` of every stage, shallow to deep, before
-    pooling; ``last`` is what enters the classifier, ``[n, d]``.
+    pooling (none for an MLP); ``last`` is what enters the classifier, ``[n, d]``.
     """
 
     maps: tuple[Float[Tensor, "n _ _ _"], ...]

@@ -8,7 +8,8 @@ import distilset
 ORDER = [
     *("errors", "rng", "types", "files", "cache", "hardware", "allocator", "compilation"),
     *("data", "augment", "models", "losses"),
-    *("selectors", "engine", "task", "targets", "workers", "bank", "methods", "config", "stated"),
+    *("selectors", "engine", "task", "targets", "workers", "bank", "banks"),
+    *("methods", "config", "stated"),
     *("card", "grid", "store", "optimise", "checkpoint", "initial"),
     *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "live", "session"),
     *("catalogue", "reporting", "api", "terminal", "testing", "cli", "__main__"),

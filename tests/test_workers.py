@@ -107,7 +107,7 @@ class Mine(Statistic):
 class Strikable(MeanMatching):
     Config, defaults = DMConfig, {}
     def __init__(self, config, task):
-        super().__init__(task, [Mine("features", 1.0)])
+        super().__init__(task, lambda maps: [Mine("features", 1.0)])
 """
 
 

@@ -1,16 +1,14 @@
 """``distilset distill`` and ``distilset bank``."""
 
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from distilset.cli import options as o
-from distilset.cli.reading import load
+from distilset.cli.reading import find_own_code, load
 
 LOOK = ("method", "network", "norm", "batch_real", "seed", "resolution", "like", "val")
 LOOK += ("split_seed", "zca", "device", "precision", "compile_", "threads")
@@ -110,8 +108,7 @@ def _stated(params: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     from distilset.config import merge
     from distilset.stated import data_source, from_flags, load_preset, parse_settings
 
-    if ":" in (params["method"] or ""):
-        sys.path.append(str(Path.cwd()))  # as with python -m distilset: the user's own module
+    find_own_code(params["method"], params["network"])
     return merge(
         load_preset(params["preset"]) if params["preset"] else {},
         parse_settings(params["set_"] or []),

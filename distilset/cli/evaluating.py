@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from distilset.cli import options as o
-from distilset.cli.reading import load
+from distilset.cli.reading import find_own_code, load
 from distilset.errors import ConfigError
 
 
@@ -16,7 +16,8 @@ def evaluate(
         str | None, typer.Option(help="The data, if not where the run found them.")
     ] = None,
     network: Annotated[
-        list[str] | None, typer.Option(help="Network to train [the run's]. May be repeated.")
+        list[str] | None,
+        typer.Option(help="Network to train, as in distill [the run's]. May be repeated."),
     ] = None,
     norm: Annotated[str | None, typer.Option(help="Norm of the networks [the run's].")] = None,
     protocol: Annotated[
@@ -49,6 +50,7 @@ def evaluate(
     from distilset.store import DistilledSet
     from distilset.terminal import stderr
 
+    find_own_code(*(network or ()))
     request = Request(
         networks=tuple(network_table(text) for text in network or ()),
         norm=norm,

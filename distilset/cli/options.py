@@ -29,9 +29,16 @@ Method = Annotated[
     str | None, typer.Option(help="atom, datadam, dm or package.module:Class [atom].")
 ]
 Network = Annotated[
-    str | None, typer.Option(help="Network, e.g. convnet or convnet:depth=4,width=256.")
+    str | None,
+    typer.Option(
+        help="Network (distilset list networks), e.g. convnet:depth=4,width=256, or "
+        "package.module:Callable; several with commas between: one is drawn for every step."
+    ),
 ]
-Norm = Annotated[str | None, typer.Option(help="none, batch, layer, instance or group [instance].")]
+Norm = Annotated[
+    str | None,
+    typer.Option(help="Norm, e.g. none, batch, layer, instance or group [the network's]."),
+]
 BatchReal = Annotated[int | None, typer.Option(help="Real images per class and step [by method].")]
 Preset = Annotated[
     str | None, typer.Option(help="A preset (distilset list presets) or a TOML file.")

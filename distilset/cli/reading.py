@@ -1,6 +1,14 @@
 """Reading data for a command, with progress and a word on what could not be read."""
 
+import sys
+from pathlib import Path
 from typing import Any
+
+
+def find_own_code(*texts: str | None) -> None:
+    """Let the user's own modules be found in the working folder, as with ``python -m``."""
+    if any(":" in text for text in texts if text):
+        sys.path.append(str(Path.cwd()))
 
 
 def load(data: Any, console: Any) -> Any:

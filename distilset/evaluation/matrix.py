@@ -16,7 +16,15 @@ from distilset.evaluation.protocols import Protocol, get_protocol
 from distilset.evaluation.runner import score_images
 from distilset.evaluation.score import Score
 from distilset.evaluation.step import TrainSettings
-from distilset.models import NETWORKS, NetworkConfig, network_label, settled
+from distilset.models import (
+    NetworkConfig,
+    inherit_norm,
+    is_own,
+    network_config,
+    network_label,
+    pool_of,
+    settled,
+)
 from distilset.selectors.base import check_request
 from distilset.store import DistilledSet
 from distilset.types import ImageSet, Splits
@@ -60,32 +68,21 @@ class Request:
         return protocol if self.epochs is None else protocol.with_epochs(self.epochs)
 
     def networks_of(self, distilled: DistilledSet) -> list[NetworkConfig]:
-        """Return the networks for a run: those asked for, or its own, with the norm asked for."""
-        own = distilled.settings.get("network", {}) or {"name": distilled.card.network}
+        """Return the networks for a run: those asked for, or its own, with the norm asked for.
+
+        Of a pool, its own is the first. Code that only the run names is not imported.
+        """
+        card = distilled.card
+        own = {"name": card.network, "norm": card.norm, **distilled.settings.get("network", {})}
+        if not self.networks and is_own(str(own["name"])):
+            raise ConfigError(
+                f"the run was distilled on {own['name']!r}, and code that only a file names is not "
+                f"imported; name it with --network {own['name']}"
+            )
         asked = {} if self.norm is None else {"norm": self.norm}
-        return [
-            settled(network_config({"norm": distilled.card.norm, **table, **asked}), distilled.spec)
-            for table in self.networks or [own]
-        ]
-
-
-def network_config(table: Mapping[str, Any]) -> NetworkConfig:
-    """Check settings of a network.
-
-    Raises:
-        ConfigError: naming the bad setting.
-    """
-    from pydantic import ValidationError
-
-    try:
-        config = NetworkConfig(**table)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise ConfigError(f"network {where}: {problem['msg']}; got {problem['input']!r}") from None
-    if config.name not in NETWORKS:
-        raise unknown_name("network", config.name, NETWORKS)
-    return config
+        tables = self.networks or [{k: v for k, v in own.items() if k != "pool"}]
+        stated = (network_config(inherit_norm(table, own) | asked) for table in tables)
+        return [settled(one, distilled.spec) for config in stated for one in pool_of(config)]
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,15 @@ def check_layers(layers: Sequence[int] | None, maps: int) -> tuple[int, ...]:
     """Resolve the maps to match: None is every map but the last block's (DataDAM).
 
     A network with one map keeps that one. Negative numbers count from the deepest map.
+
+    Raises:
+        ConfigError: a layer that the network does not have; a network without maps (an MLP).
     """
+    if not maps:
+        raise ConfigError(
+            "the network has no activation maps, so that there is no attention to match; take "
+            "method dm, or another network"
+        )
     if layers is None:
         return tuple(range(max(maps - 1, 1)))
     wrong = [layer for layer in layers if not -maps <= layer < maps]

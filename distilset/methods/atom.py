@@ -39,14 +39,16 @@ class ATOM(MeanMatching):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"distill": {"batch_real": 64}}
 
     def __init__(self, config: ATOMConfig, task: Task) -> None:
-        layers = check_layers(config.layers, len(task.map_shapes()))
         spatial = config.scale * config.spatial_weight
         channel = config.scale * config.channel_weight
-        super().__init__(
-            task,
-            [
-                *(Statistic("spatial", spatial, layer, config.spatial_power) for layer in layers),
-                *(Statistic("channel", channel, layer, config.channel_power) for layer in layers),
-                Statistic("features", config.scale * mmd_weight(config.mmd_weight, task)),
-            ],
-        )
+        last = Statistic("features", config.scale * mmd_weight(config.mmd_weight, task))
+
+        def statistics(maps: int) -> list[Statistic]:
+            layers = check_layers(config.layers, maps)
+            return [
+                *(Statistic("spatial", spatial, at, config.spatial_power) for at in layers),
+                *(Statistic("channel", channel, at, config.channel_power) for at in layers),
+                last,
+            ]
+
+        super().__init__(task, statistics)

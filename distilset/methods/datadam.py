@@ -37,15 +37,14 @@ class DataDAM(MeanMatching):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"distill": {"batch_real": 64}}
 
     def __init__(self, config: DataDAMConfig, task: Task) -> None:
-        layers = check_layers(config.layers, len(task.map_shapes()))
         spatial = config.scale * config.attention_weight
-        super().__init__(
-            task,
-            [
-                *(Statistic("spatial", spatial, layer, config.power) for layer in layers),
-                Statistic("features", config.scale * mmd_weight(config.mmd_weight, task)),
-            ],
-        )
+        last = Statistic("features", config.scale * mmd_weight(config.mmd_weight, task))
+
+        def statistics(maps: int) -> list[Statistic]:
+            layers = check_layers(config.layers, maps)
+            return [*(Statistic("spatial", spatial, at, config.power) for at in layers), last]
+
+        super().__init__(task, statistics)
 
 
 def mmd_weight(given: float | None, task: Task) -> float:

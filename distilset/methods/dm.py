@@ -25,4 +25,4 @@ class DM(MeanMatching):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"distill": {"batch_real": 256}}
 
     def __init__(self, config: DMConfig, task: Task) -> None:
-        super().__init__(task, [Statistic("features", config.weight)])
+        super().__init__(task, lambda maps: [Statistic("features", config.weight)])

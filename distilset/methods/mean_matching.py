@@ -1,11 +1,11 @@
 """The family of DM, DataDAM and ATOM: match class means of per-image statistics."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
 
-from distilset.bank import Bank
+from distilset.banks import make_bank
 from distilset.engine import Engine, Piece
 from distilset.losses.statistics import Statistic, usable
 from distilset.methods.base import Update
@@ -16,25 +16,36 @@ from distilset.task import Task
 class MeanMatching:
     """One update per random network: descend on the squared distance of class means.
 
-    A method of the family says which statistics it matches and with which weights.
+    A method of the family says which statistics it matches, with which weights, of a network with
+    so many maps.
     """
 
-    def __init__(self, task: Task, statistics: Sequence[Statistic]) -> None:
-        kept, empty = usable(statistics, task.map_shapes())
+    def __init__(self, task: Task, statistics: Callable[[int], Sequence[Statistic]]) -> None:
         self.task = task
-        self.engine = Engine(task.network, kept, task.settings)
-        self.groups = self.engine.groups(task.ipc, task.classes)
-        bank = Bank(task, self.engine, task.bank, task.bank_seed) if task.bank else None
-        self.bank = bank
-        self.stream: Stream = bank or Fresh(task, self.engine)
-        self.left_out = [f"{statistic} is left out: it has one entry" for statistic in empty]
+        self.left_out: list[str] = []
+        self.engines = tuple(
+            self._engine(number, statistics) for number in range(len(task.networks))
+        )
+        self.groups = [engine.groups(task.ipc, task.classes) for engine in self.engines]
+        self.bank = make_bank(task, self.engines) if task.bank else None
+        self.stream: Stream = self.bank or Fresh(task, self.engines)
+
+    def _engine(self, number: int, statistics: Callable[[int], Sequence[Statistic]]) -> Engine:
+        task = self.task
+        shapes, network = task.map_shapes(number), task.networks[number]
+        kept, empty = usable(statistics(len(shapes)), shapes)
+        of = f" of {type(network).__name__}" if task.pool else ""
+        self.left_out += [f"{statistic}{of} is left out: it has one entry" for statistic in empty]
+        return Engine(network, kept, task.settings)
 
     @property
     def notes(self) -> list[str]:
         """Say which statistics are left out, and whether a compilation failed."""
-        failure = self.engine.forward.failure
-        failed = [] if failure is None else [f"compilation failed, running eagerly: {failure}"]
-        return self.left_out + failed
+        failures = {engine.forward.failure for engine in self.engines} - {None}
+        return self.left_out + [
+            f"compilation failed, running eagerly: {failure}"
+            for failure in sorted(map(str, failures))
+        ]
 
     def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
         """Yield the one update of this step's target."""
@@ -47,4 +58,5 @@ class MeanMatching:
             own = images[piece.rows]
             return self.task.augmented(own, target.augmentation, piece.class_of_row)
 
-        return self.engine.parts(self.groups, target.means, fetch)
+        engine, groups = self.engines[target.network], self.groups[target.network]
+        return engine.parts(groups, target.means, fetch)

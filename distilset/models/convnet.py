@@ -1,18 +1,20 @@
 """The ConvNet of the dataset-condensation line of work (Zhao et al., DC, ICLR 2021)."""
 
-from typing import Literal
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from distilset.models.layers import (
+    Activation,
+    Norm,
+    Pooling,
+    Size,
+    make_activation,
+    make_norm,
+    make_pool,
+)
 from distilset.types import Features, ImageSpec
-
-Norm = Literal["none", "batch", "layer", "instance", "group"]
-Activation = Literal["sigmoid", "relu", "leakyrelu"]
-Pooling = Literal["none", "max", "avg"]
-
-SMALLEST_MAP = 2
-"""A stage that would shrink a map below this many pixels a side keeps its size."""
 
 
 def default_depth(spec: ImageSpec) -> int:
@@ -24,44 +26,22 @@ def default_depth(spec: ImageSpec) -> int:
     return 3 if side <= 32 else 4 if side <= 64 else 5
 
 
-def make_norm(norm: Norm, channels: int, height: int, width: int) -> nn.Module:
-    """Build a norm layer, affine in every case; ``instance`` is a GroupNorm of one channel each."""
-    match norm:
-        case "batch":
-            return nn.BatchNorm2d(channels)
-        case "layer":
-            return nn.LayerNorm([channels, height, width])
-        case "instance":
-            return nn.GroupNorm(channels, channels)
-        case "group":
-            return nn.GroupNorm(4, channels)
-        case "none":
-            return nn.Identity()
-
-
-def _activation(activation: Activation) -> nn.Module:
-    return {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "leakyrelu": nn.LeakyReLU}[activation]()
-
-
 class Stage(nn.Module):
     """Convolution 3x3, norm and activation; ``pool`` halves the map afterwards (or is identity)."""
 
     def __init__(
         self,
         channels: tuple[int, int],
-        size: tuple[int, int],
+        size: Size,
         norm: Norm,
         activation: Activation,
         pooling: Pooling,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(*channels, kernel_size=3, padding=1)
-        self.norm = make_norm(norm, channels[1], *size)
-        self.activation = _activation(activation)
-        shrinks = pooling != "none" and min(size) // 2 >= SMALLEST_MAP
-        pool = nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
-        self.pool = pool if shrinks else nn.Identity()
-        self.out_size = (size[0] // 2, size[1] // 2) if shrinks else size
+        self.norm = make_norm(norm, channels[1], size)
+        self.activation = make_activation(activation)
+        self.pool, self.out_size = make_pool(pooling, size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map before pooling, ``[n, C, H, W]``."""
@@ -72,8 +52,10 @@ class ConvNet(nn.Module):
     """Stages of convolution, norm, activation and pooling, then one linear classifier.
 
     With the defaults at 32x32 and 10 classes it has 320,010 parameters. Weights start from
-    PyTorch's default initialisation, as in the published code.
+    PyTorch's default initialisation, as in the published code. ``depth`` None is by resolution.
     """
+
+    norms: ClassVar[tuple[Norm, ...]] = ("none", "batch", "layer", "instance", "group")
 
     def __init__(
         self,

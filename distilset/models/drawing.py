@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from distilset.hardware import send
+from distilset.models.resetting import draws, resets
 from distilset.rng import Rng
 
 _TWINS: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
@@ -22,10 +23,8 @@ def initialise(network: nn.Module, rng: Rng, purpose: str, *coordinates: int | s
     """
     drawn = network if _on_cpu(network) else _twin(network)
     with rng.as_global(purpose, *coordinates):
-        for module in drawn.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset):
-                reset()
+        for reset in resets(drawn):
+            reset()
     if drawn is not network:
         carry_over(drawn, network)
 
@@ -46,7 +45,7 @@ def _drawn_values(network: nn.Module) -> list[Tensor]:
     return [
         value
         for module in network.modules()
-        if callable(getattr(module, "reset_parameters", None))
+        if draws(module) is not None
         for value in (*module.parameters(), *module.buffers())
     ]
 

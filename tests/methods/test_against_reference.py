@@ -96,7 +96,7 @@ def test_atom_without_channel_attention_is_datadam():
 def test_mmd_weight_follows_the_resolution():
     for side, weight in ((64, 1.0), (128, 2.0)):
         plan = make_plan(small_config("datadam", {}), drawn_images((3, side, side), (1, 1)))
-        features = [s for s in plan.method.engine.statistics if s.kind == "features"]
+        features = [s for s in plan.method.engines[0].statistics if s.kind == "features"]
         assert [s.weight for s in features] == [weight]
 
 
