@@ -15,7 +15,6 @@ from distilset.data.zca import zca_digest
 from distilset.evaluation.judge import Trainers
 from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run, network_config
 from distilset.evaluation.score import Score
-from distilset.evaluation.step import Precision, TrainSettings
 from distilset.hardware import resolve_device, resolve_precision
 from distilset.hardware import threads as limit_threads
 from distilset.models import network_table
@@ -29,6 +28,7 @@ from distilset.session import open_session
 from distilset.stated import data_table, from_flags, load_preset
 from distilset.store import Card, DistilledSet
 from distilset.trained import TrainedNetwork, fit_network
+from distilset.training.step import Precision, TrainSettings
 from distilset.types import ImageSet, Splits
 
 _TRAINERS = Trainers()

@@ -106,7 +106,7 @@ def test_scores_has_a_row_for_each_network_and_never_loses_one(capsys, run):
 
 def test_the_whole_data_are_trained_on_once(capsys, run, monkeypatch):
     from distilset.evaluation import baselines
-    from distilset.evaluation.protocols import Protocol
+    from distilset.training.protocols import Protocol
 
     short = Protocol("whole", epochs=None, batch=8, lr=0.01, schedule="cosine", updates=3)
     monkeypatch.setattr(baselines, "WHOLE", short)

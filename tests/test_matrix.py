@@ -46,7 +46,7 @@ def test_networks_are_the_runs_own_unless_asked_for(entries):
 
 def test_rows_are_watched_with_their_number_of_networks(entries, monkeypatch):
     from distilset.evaluation import baselines
-    from distilset.evaluation.protocols import Protocol
+    from distilset.training.protocols import Protocol
 
     short = Protocol("whole", epochs=None, batch=8, lr=0.01, schedule="cosine", updates=2)
     monkeypatch.setattr(baselines, "WHOLE", short)

@@ -3,11 +3,11 @@
 from distilset.evaluation.baselines import BASELINES, score_baseline
 from distilset.evaluation.judge import Trainers, TrialResult
 from distilset.evaluation.matrix import Entry, Request, append_scores, matrix
-from distilset.evaluation.protocols import PROTOCOLS, WHOLE, Protocol, get_protocol
 from distilset.evaluation.runner import score_images
 from distilset.evaluation.score import Score
-from distilset.evaluation.step import TrainSettings
-from distilset.evaluation.trainer import Trainer, accuracy, train
+from distilset.training.protocols import PROTOCOLS, WHOLE, Protocol, get_protocol
+from distilset.training.step import TrainSettings
+from distilset.training.trainer import Trainer, accuracy, train
 
 __all__ = [
     "BASELINES",

@@ -17,13 +17,13 @@ from distilset.cache import cache_folder
 from distilset.data.normalise import Transform
 from distilset.errors import ConfigError, unknown_name
 from distilset.evaluation.judge import Judge, Progress, Sets, Trainers, TrialResult
-from distilset.evaluation.protocols import WHOLE, Protocol
 from distilset.evaluation.score import Score
-from distilset.evaluation.step import TrainSettings
 from distilset.files import write_text
 from distilset.models import NetworkConfig, network_label
 from distilset.rng import Rng
 from distilset.selectors import SELECTORS, get_selector
+from distilset.training.protocols import WHOLE, Protocol
+from distilset.training.step import TrainSettings
 from distilset.types import ImageSet
 
 BASELINES: tuple[str, ...] = (*SELECTORS, "whole")

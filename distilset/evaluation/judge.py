@@ -12,13 +12,13 @@ from distilset.compilation import first_line
 from distilset.data.normalise import Transform
 from distilset.errors import ConfigError
 from distilset.evaluation.checks import check_images, check_scored
-from distilset.evaluation.grouping import groups, how_many
-from distilset.evaluation.protocols import Protocol
-from distilset.evaluation.step import Labels, TrainSettings, settle
-from distilset.evaluation.together import State, Together, load_state, state_of
-from distilset.evaluation.trainer import Trainer
 from distilset.models import NetworkConfig, build_network, initialise
 from distilset.rng import Rng
+from distilset.training.grouping import groups, how_many
+from distilset.training.protocols import Protocol
+from distilset.training.step import Labels, TrainSettings, settle
+from distilset.training.together import State, Together, load_state, state_of
+from distilset.training.trainer import Trainer
 from distilset.types import ImageSet, ImageSpec
 
 Progress = Callable[[int, int, int], None]

@@ -11,13 +11,13 @@ from distilset.augment import AugmentConfig
 from distilset.errors import ConfigError, DataError, unknown_name
 from distilset.evaluation.baselines import BASELINES, score_baseline
 from distilset.evaluation.judge import Progress, Trainers, TrialResult
-from distilset.evaluation.protocols import Protocol, get_protocol
 from distilset.evaluation.runner import score_images
 from distilset.evaluation.score import Score
-from distilset.evaluation.step import TrainSettings
 from distilset.models import NETWORKS, NetworkConfig, network_label, settled
 from distilset.selectors.base import check_request
 from distilset.store import DistilledSet
+from distilset.training.protocols import Protocol, get_protocol
+from distilset.training.step import TrainSettings
 from distilset.types import ImageSet, Splits
 
 

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from distilset.augment import AugmentConfig, augment, draw_per_image
 from distilset.data.normalise import Transform
 from distilset.errors import DataError
-from distilset.evaluation.protocols import Protocol
-from distilset.evaluation.step import (
+from distilset.hardware import default_chunk, exact_float32, send
+from distilset.rng import Rng
+from distilset.training.protocols import Protocol
+from distilset.training.step import (
     Labels,
     Step,
     TrainSettings,
     chunk_size,
 )
-from distilset.hardware import default_chunk, exact_float32, send
-from distilset.rng import Rng
 from distilset.types import ImageSet, ImageSpec
 
 Progress = Callable[[int, int], None]

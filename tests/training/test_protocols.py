@@ -3,7 +3,7 @@ from math import cos, pi
 import pytest
 
 from distilset.errors import ConfigError
-from distilset.evaluation import PROTOCOLS, WHOLE, Protocol, get_protocol
+from distilset.training import PROTOCOLS, WHOLE, Protocol, get_protocol
 
 
 def test_published_protocols():
