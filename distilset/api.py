@@ -12,8 +12,11 @@ from distilset.compilation import has_cpp_compiler
 from distilset.config import Tables, build, merge
 from distilset.data.normalise import fit_transform
 from distilset.data.zca import zca_digest
+from distilset.errors import ConfigError
+from distilset.evaluation.book import Book
+from distilset.evaluation.cells import Bench, Cell
 from distilset.evaluation.judge import Trainers
-from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run, network_config
+from distilset.evaluation.matrix import Entry, Request, check_fit, network_config
 from distilset.evaluation.score import Score
 from distilset.hardware import resolve_device, resolve_precision
 from distilset.hardware import threads as limit_threads
@@ -146,6 +149,9 @@ def evaluate(
     precision: str = "auto",
     threads: int | None = None,
     together: int | None = None,
+    augment: str = "protocol",
+    labels: str = "own",
+    pixels: str = "float",
 ) -> Score:
     """Train fresh networks on a distilled set, score each once on ``test``, and return the row.
 
@@ -164,9 +170,12 @@ def evaluate(
         threads: CPU threads; None is as many as PyTorch takes.
         together: how many networks are trained at once, at most; None is one on a CPU, and on a
             GPU as many as its memory allows. A network comes out the same but for rounding.
+        augment: ``protocol``, ``on`` or ``off``.
+        labels: ``own``, or ``hard`` for the most probable class of soft labels.
+        pixels: ``float``, or ``png`` for the images as their 8-bit export has them.
 
     Raises:
-        ConfigError: an unknown name; a training part as ``test``.
+        ConfigError: an unknown name; a training part as ``test``; ``both``, which is two rows.
         DataError: a ``test`` that does not fit the set.
     """
     request = Request(
@@ -177,13 +186,20 @@ def evaluate(
         trials=trials,
         seed=seed,
         settings=train_settings(device, precision, together),
+        augment=augment,
+        labels=labels,
+        pixels=pixels,
     )
+    if len(request.variants) > 1:
+        raise ConfigError("evaluate gives one row; call it twice instead of asking for both")
     check_fit("the distilled set", distilled, test)
     chosen = request.networks_of(distilled)[0]
     splits = Splits(test, test, test)
     entry = Entry(f"{distilled.card.method} (in memory)", distilled, splits)
     with limit_threads(threads):
-        return judge_run(entry, request, chosen, request.protocol(protocol), _TRAINERS)[0]
+        named = request.protocol(protocol)
+        cell = Cell(entry, chosen, named, request.variants[0].settled(distilled, named))
+        return Bench(request, _TRAINERS, Book()).score(cell)[0]
 
 
 def train_network(

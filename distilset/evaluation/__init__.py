@@ -1,8 +1,11 @@
 """Training fresh networks on a small set and scoring them on held-out images."""
 
 from distilset.evaluation.baselines import BASELINES, score_baseline
+from distilset.evaluation.book import Book
+from distilset.evaluation.cells import matrix
 from distilset.evaluation.judge import Trainers, TrialResult
-from distilset.evaluation.matrix import Entry, Request, append_scores, matrix
+from distilset.evaluation.matrix import Entry, Request
+from distilset.evaluation.ranking import Ranking, rank
 from distilset.evaluation.runner import score_images
 from distilset.evaluation.score import Score
 from distilset.training.protocols import PROTOCOLS, WHOLE, Protocol, get_protocol
@@ -13,8 +16,10 @@ __all__ = [
     "BASELINES",
     "PROTOCOLS",
     "WHOLE",
+    "Book",
     "Entry",
     "Protocol",
+    "Ranking",
     "Request",
     "Score",
     "TrainSettings",
@@ -22,9 +27,9 @@ __all__ = [
     "Trainers",
     "TrialResult",
     "accuracy",
-    "append_scores",
     "get_protocol",
     "matrix",
+    "rank",
     "score_baseline",
     "score_images",
     "train",
