@@ -64,7 +64,7 @@ def test_rows_of_earlier_versions_are_kept_under_the_longer_heading(path):
 
 
 def test_damaged_files_are_read_as_far_as_they_go_or_refused(path):
-    Book().append(path, "k", FACTS, {trial: result(trial) for trial in range(3)})
+    Book().append(path, "k", FACTS, {trial: result(float(trial)) for trial in range(3)})
     for damaged in mutations(path.read_bytes(), 60):
         path.write_bytes(damaged)
         try:
@@ -78,7 +78,7 @@ def test_damaged_files_are_read_as_far_as_they_go_or_refused(path):
 def test_appends_at_once_lose_nothing(path):
     def append(worker):
         for trial in range(5):
-            Book().append(path, f"k{worker}", FACTS, {trial: result(trial)})
+            Book().append(path, f"k{worker}", FACTS, {trial: result(float(trial))})
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(append, range(4)))

@@ -1,11 +1,12 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from distilset.errors import ConfigError
 from distilset.evaluation.variants import Variant, variants
-from distilset.exchange import export
+from distilset.exchange import export_set
 from distilset.training import PROTOCOLS
 from tests.small import distil
 
@@ -44,12 +45,12 @@ def test_png_is_what_the_exported_pictures_give(distilled, tmp_path):
     from PIL import Image
 
     hard = replace(distilled, labels=torch.arange(3))
-    export(hard, "imagefolder", tmp_path / "out")
+    export_set(hard, "imagefolder", tmp_path / "out")
     paths = sorted((tmp_path / "out").rglob("*.png"))
     images, _ = Variant(pixels="png").tensors(hard)
     assert len(paths) == len(images) == 3
     for path, image in zip(paths, images, strict=True):
-        pixels = torch.tensor(list(Image.open(path).getdata())).view(8, 8, 3).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
         expected = hard.transform.apply(pixels[None].float() / 255)[0]
         torch.testing.assert_close(image, expected, atol=1e-5, rtol=1e-5)
     assert not torch.equal(images, hard.tensors()[0])
