@@ -25,7 +25,8 @@ from distilset.optimise import Record
 from distilset.plan import check_train, versions
 from distilset.rng import Rng
 from distilset.runfolder import RunFolder
-from distilset.selectors import Features, get_selector
+from distilset.selectors import Features, Selector, get_selector
+from distilset.selectors.base import check_rows, selector_name
 from distilset.selectors.features import network_features
 from distilset.session import open_session
 from distilset.stated import data_table, from_flags, load_preset
@@ -92,7 +93,7 @@ def distill(
 
 def select(
     train: ImageSet,
-    selector: str = "random",
+    selector: str | Selector = "random",
     ipc: int = 10,
     *,
     seed: int = 0,
@@ -101,25 +102,32 @@ def select(
 ) -> DistilledSet:
     """Select ``ipc`` real images per class: a coreset, in the same form as a distilled set.
 
+    ``selector`` is a name, or any function of ``(train, ipc, rng, features)`` that returns rows of
+    ``train``, class by class (see `Selector`). A run starts from what it picked with
+    ``distill(init=...)``, given the folder in which the selection was saved.
+
     ``features`` says in which vectors distances are measured: flattened normalised pixels without
     it, else the last features of a network with drawn weights (``"convnet"``), or a function from
     bytes ``[n, C, H, W]`` to ``[n, d]``.
 
     Raises:
-        ConfigError: an unknown selector, or more images asked for than the smallest class has.
+        ConfigError: an unknown selector; more images asked for than the smallest class has; a
+            function that returns other rows than asked for.
     """
     check_train(train)
     rng = Rng(seed).child("init")
     named = features if isinstance(features, str) else None
     if isinstance(features, str):
         features = network_features(network_config(network_table(features)), train, rng)
-    chosen = get_selector(selector)(train, ipc, rng, features)
+    name = selector if isinstance(selector, str) else selector_name(selector)
+    pick = get_selector(selector) if isinstance(selector, str) else selector
+    chosen = check_rows(name, pick(train, ipc, rng, features), train, ipc)
     transform = fit_transform(train, zca=zca)
     card = Card(
         kind="selection",
         dataset=replace(train.info, fingerprint=train.info.fingerprint or train.digest),
         classes=train.classes,
-        method=selector,
+        method=name,
         ipc=ipc,
         seed=seed,
         zca=zca_digest(transform.zca),
@@ -128,7 +136,7 @@ def select(
         versions=versions(),
     )
     labels = torch.arange(len(train.classes)).repeat_interleave(ipc)
-    selection: dict[str, Any] = {"selector": selector, "ipc": ipc, "seed": seed}
+    selection: dict[str, Any] = {"selector": name, "ipc": ipc, "seed": seed}
     if named is not None:
         selection["features"] = named
     settings = {"data": data_table(train.info), "selection": selection}

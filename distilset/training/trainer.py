@@ -24,6 +24,9 @@ from distilset.types import ImageSet, ImageSpec
 Progress = Callable[[int, int], None]
 """Called with the updates done and their total."""
 
+Before = Callable[[Tensor, Tensor], None]
+"""Called with the rows of a batch and its images, in normalised space, not yet augmented."""
+
 _REPORT_EVERY = 10
 _TRANSFORM_ROWS = 1024
 
@@ -56,13 +59,15 @@ class Trainer:
         augmentation: AugmentConfig | None = None,
         progress: Progress | None = None,
         prepare: Callable[[Tensor], Tensor] | None = None,
+        before: Before | None = None,
     ) -> None:
         """Train the network in place, from the weights it has.
 
         ``images`` are in normalised space, or ``prepare`` brings every batch of them there;
         ``labels`` are class indices ``[n]`` or probabilities ``[n, classes]``. Whether to augment
         is the caller's choice, by ``augmentation``. Nothing is read back from the device in the
-        loop: a training that diverges shows in `accuracy`.
+        loop: a training that diverges shows in `accuracy`. ``before`` is called ahead of every
+        update.
 
         Raises:
             DataError: no images, or not one label for each.
@@ -77,6 +82,8 @@ class Trainer:
             for update, rows in enumerate(batches(n, protocol, rng)):
                 index = send(rows, device)
                 batch = images[index] if prepare is None else prepare(images[index])
+                if before is not None:
+                    before(index, batch)
                 if augmentation is not None:
                     draw = draw_per_image(augmentation, draws, len(rows))
                     batch = augment(batch, draw, augmentation)
