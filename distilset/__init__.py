@@ -10,6 +10,7 @@ _HOMES = {
     "distill": "distilset.api",
     "select": "distilset.api",
     "evaluate": "distilset.api",
+    "report": "distilset.reporting",
     "train_network": "distilset.api",
     "load_network": "distilset.trained",
     "import_set": "distilset.exchange",
@@ -34,6 +35,7 @@ __all__ = [
     "import_set",
     "load_data",
     "load_network",
+    "report",
     "select",
     "train_network",
 ]
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from distilset.data import load_data
     from distilset.errors import ConfigError, DataError
     from distilset.exchange import export_set, import_set
+    from distilset.reporting import report
     from distilset.store import DistilledSet
     from distilset.trained import load_network
     from distilset.types import ImageSet, Splits

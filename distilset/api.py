@@ -20,6 +20,7 @@ from distilset.evaluation.matrix import Entry, Request, check_fit, network_confi
 from distilset.evaluation.score import Score
 from distilset.hardware import resolve_device, resolve_precision
 from distilset.hardware import threads as limit_threads
+from distilset.live import check_tensorboard
 from distilset.models import network_table
 from distilset.optimise import Record
 from distilset.plan import check_train, versions
@@ -50,6 +51,7 @@ def distill(
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[Record], None] | None = None,
+    tensorboard: bool = False,
     **flags: Any,
 ) -> DistilledSet:
     """Distil a training part to ``ipc`` synthetic images per class.
@@ -64,6 +66,7 @@ def distill(
         resume: go on from the last checkpoint in ``out``, or start.
         overwrite: replace an earlier run in ``out``.
         progress: called after every step.
+        tensorboard: write losses and images into ``out``'s folder ``tensorboard``.
         flags: ``steps``, ``network``, ``norm``, ``init``, ``batch_real``, ``image_lr``, ``seed``,
             ``bank``, ``bank_workers``, ``zca``, ``device``, ``precision``, ``threads``,
             ``checkpoint_every``; they win over everything.
@@ -83,7 +86,10 @@ def distill(
     config = build(stated) if folder is None else folder.settle(stated)
     if folder is not None and (done := folder.finished(config.distill.steps)) is not None:
         return done
+    if tensorboard:
+        check_tensorboard(folder)
     session = open_session(config, train, folder)
+    session.tensorboard = tensorboard
     session.build_bank()
     for record in session.records():
         if progress is not None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
@@ -16,12 +17,10 @@ def to_bytes(pixels: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     return pixels.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def save_grid(
-    path: Path, pixels: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], classes: int
-) -> None:
-    """Draw up to 10 images of each of the first 20 classes; small ones are enlarged, unsmoothed."""
-    from PIL import Image
-
+def draw_grid(
+    pixels: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], classes: int
+) -> np.ndarray:
+    """Lay out up to 10 images of the first 20 classes: uint8 ``[H, W]`` or ``[H, W, 3]``."""
     rows = [to_bytes(pixels[labels == c][:MOST_IMAGES]) for c in range(min(classes, MOST_CLASSES))]
     columns = max(len(row) for row in rows)
     channels, height, width = pixels.shape[1:]
@@ -33,8 +32,16 @@ def save_grid(
         for c, image in enumerate(row):
             top, left = gap + r * (height + gap), gap + c * (width + gap)
             canvas[:, top : top + height, left : left + width] = image
-    array = (canvas[0] if channels in (1, 2) else canvas[:3].permute(1, 2, 0)).numpy()
-    picture = Image.fromarray(array)
+    return (canvas[0] if channels in (1, 2) else canvas[:3].permute(1, 2, 0)).numpy()
+
+
+def save_grid(
+    path: Path, pixels: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], classes: int
+) -> None:
+    """Draw the grid into a PNG file; small images are enlarged, unsmoothed."""
+    from PIL import Image
+
+    picture = Image.fromarray(draw_grid(pixels, labels, classes))
     factor = max(1, round(TARGET_WIDTH / picture.width))
     picture = picture.resize(
         (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST

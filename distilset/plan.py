@@ -47,6 +47,12 @@ class Plan:
         return {**self.config.tables(), "made": made(self.task.train)}
 
     @property
+    def images_per_step(self) -> int:
+        """How many synthetic and real images one step looks at."""
+        task = self.task
+        return task.classes * task.ipc + sum(min(n, task.batch_real) for n in task.train.counts)
+
+    @property
     def bytes(self) -> int:
         """The estimated peak of memory."""
         return estimated_bytes(self.task)

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
+from distilset.allocator import kept_memory
 from distilset.bank import Bank, Report
 from distilset.config import RunConfig
 from distilset.hardware import threads
+from distilset.live import TensorBoard
 from distilset.optimise import Record
 from distilset.plan import Plan, make_plan, probe, with_checkpoints
 from distilset.runfolder import RunFolder
@@ -17,13 +20,17 @@ from distilset.types import ImageSet
 
 @dataclass
 class Session:
-    """A run that may start: its plan, where it stands, and the measured seconds of a step."""
+    """A run that may start: its plan, where it stands, and the measured seconds of a step.
+
+    With ``tensorboard`` and a folder the steps are written there for TensorBoard, too.
+    """
 
     plan: Plan
     progress: Progress
     seconds_per_step: float
     folder: RunFolder | None
     bank_seconds: float = 0.0
+    tensorboard: bool = False
 
     @property
     def steps_left(self) -> int:
@@ -38,7 +45,7 @@ class Session:
     def build_bank(self, report: Report = lambda done, total: None) -> None:
         """Compute the targets that a bank still lacks."""
         if self.bank is not None:
-            with threads(self.plan.config.engine.threads):
+            with threads(self.plan.config.engine.threads), kept_memory():
                 self.bank.build(report)
 
     def records(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
@@ -46,7 +53,17 @@ class Session:
         if self.folder is not None:
             self.folder.open(self.plan.settings)
         run = None if self.folder is None else self.folder.path
-        yield from carry_out(self.plan, run, self.progress, stop)
+        records = carry_out(self.plan, run, self.progress, stop)
+        yield from records if run is None or not self.tensorboard else self._watched(run, records)
+
+    def _watched(self, run: Path, records: Iterator[Record]) -> Iterator[Record]:
+        board = TensorBoard(run, self.plan, self.progress)
+        try:
+            for record in records:
+                board.see(record)
+                yield record
+        finally:
+            board.close()
 
     def finish(self) -> DistilledSet:
         """Make the distilled set, and write it if there is a folder."""

@@ -36,6 +36,7 @@ TRANSFORM, GRID, METRICS, SCORES = (
     "metrics.jsonl",
     "scores.csv",
 )
+BASELINES, TENSORBOARD = "baselines.jsonl", "tensorboard"
 CHECKPOINTS = (
     "checkpoint.safetensors",
     "checkpoint.safetensors.new",
@@ -43,7 +44,7 @@ CHECKPOINTS = (
 )
 HALF_MADE = frozenset({SETTINGS, IMAGES, TRANSFORM, GRID})
 """What a killed `write_results` may leave without a card and without a run to resume."""
-OURS = HALF_MADE | {CARD, METRICS, SCORES, *CHECKPOINTS}
+OURS = HALF_MADE | {CARD, METRICS, SCORES, BASELINES, *CHECKPOINTS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +155,8 @@ def claim(run: Path, *, overwrite: bool, half_made: bool = False) -> None:
     remove_partials(run)
     for name in OURS:
         (run / name).unlink(missing_ok=True)
+    for events in (run / TENSORBOARD).glob("events.out.tfevents.*"):
+        events.unlink()
 
 
 def remove_partials(run: Path) -> None:

@@ -204,3 +204,17 @@ def ranking_table(ranks: Sequence[Any]) -> Table:
         "mean of n networks each, 1 for the whole data"
     )
     return plain_table(title, (*columns, "HLR", "IOR", "LRS", "ARS"), rows)
+
+
+def marked_table(scores: Any) -> Table:
+    """Build the terminal's table of a `ScoreTable`: best bold, second-best underlined."""
+    styles = {"": "", "best": "bold", "second": "underline"}
+    heads = ("set", "method", "data", "ipc", *(column.title for column in scores.columns))
+    table = Table()
+    for i, head in enumerate(heads):
+        table.add_column(Text(head), justify="right" if i > 2 else "left", overflow="fold")
+    for row in scores.rows:
+        cells = [Text("") if c is None else Text(c.text, styles[c.mark]) for c in row.cells]
+        names = (row.name, row.method, row.dataset, row.ipc_text)
+        table.add_row(*map(Text, names), *cells)
+    return table

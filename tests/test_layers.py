@@ -10,8 +10,8 @@ ORDER = [
     *("data", "augment", "models", "losses", "training"),
     *("selectors", "engine", "task", "targets", "workers", "bank", "methods", "config", "stated"),
     *("card", "grid", "store", "optimise", "checkpoint", "initial"),
-    *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "session"),
-    *("api", "catalogue", "terminal", "testing", "cli", "__main__"),
+    *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "live", "session"),
+    *("catalogue", "reporting", "api", "terminal", "testing", "cli", "__main__"),
 ]
 
 ROOT = Path(distilset.__file__).parent

@@ -54,12 +54,15 @@ def distill(
     ] = False,
     overwrite: o.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write losses and images for TensorBoard.")
+    ] = False,
 ) -> None:
     """Distil DATA to a few synthetic images per class."""
     stated = _stated(locals(), STATED)  # the parameters, by name
     from distilset.runfolder import RunFolder
 
-    _distill(RunFolder(out, resume=resume, overwrite=overwrite), stated, dry_run)
+    _distill(RunFolder(out, resume=resume, overwrite=overwrite), stated, dry_run, tensorboard)
 
 
 def bank(
@@ -117,10 +120,13 @@ def _stated(params: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     )
 
 
-def _distill(folder: Any, stated: Any, dry_run: bool) -> None:
+def _distill(folder: Any, stated: Any, dry_run: bool, tensorboard: bool) -> None:
+    from distilset.live import check_tensorboard
     from distilset.session import open_session
     from distilset.terminal import stderr, stdout
 
+    if tensorboard:
+        check_tensorboard(folder)
     console = stderr()
     config = folder.settle(stated)
     done = folder.finished(config.distill.steps)
@@ -129,6 +135,7 @@ def _distill(folder: Any, stated: Any, dry_run: bool) -> None:
         return
     splits = load(config.data, console)
     session = open_session(config, splits.train, folder)
+    session.tensorboard = tensorboard
     console.print(_plan_table(session, splits))
     if not dry_run:
         _run(session, console)
@@ -139,7 +146,7 @@ def _run(session: Any, console: Any) -> None:
     from distilset.terminal import bar, counter, stdout
 
     config, task = session.plan.config, session.plan.task
-    per_step = task.classes * task.ipc + sum(min(n, task.batch_real) for n in task.train.counts)
+    per_step = session.plan.images_per_step
     total, first = config.distill.steps, session.progress.state.step
     base = session.progress.seconds
     path = session.folder.path

@@ -117,8 +117,9 @@ def _entries(loaded: Any, data: str | None, console: Any) -> Any:
 def _evaluate(entries: Any, request: Any, book: Any, ranking: bool, as_json: bool) -> None:
     import json
 
-    from distilset.evaluation import matrix, rank
+    from distilset.evaluation import append_baseline, matrix, rank
     from distilset.evaluation.ranking import check_random
+    from distilset.store import BASELINES
     from distilset.terminal import ranking_table, score_table, stderr, stdout, training_bars
 
     console = stderr()
@@ -126,9 +127,12 @@ def _evaluate(entries: Any, request: Any, book: Any, ranking: bool, as_json: boo
         check_random(entries)
     scores, ranks = [], []
     with training_bars(console) as watch:
-        for score, _ in matrix(entries, request, watch, book):
+        for score, results in matrix(entries, request, watch, book):
             scores.append(score)
             console.print(f"{score.run}: {score}", markup=False)
+            if not results:
+                for run in _compared(entries, score):
+                    append_baseline(run / BASELINES, score)
         if ranking:
             ranks = list(rank(entries, request, watch, book))
     if as_json:
@@ -139,3 +143,13 @@ def _evaluate(entries: Any, request: Any, book: Any, ranking: bool, as_json: boo
     stdout().print(score_table(scores))
     if ranking:
         stdout().print(ranking_table(ranks))
+
+
+def _compared(entries: Any, score: Any) -> list[Path]:
+    """Return the runs that a baseline stands beside: of its data, and of its images per class."""
+    cards = [(Path(entry.name), entry.distilled.card) for entry in entries]
+    return [
+        run
+        for run, card in cards
+        if card.dataset.name == score.dataset and score.ipc in (None, card.ipc)
+    ]

@@ -1,7 +1,7 @@
 """Training fresh networks on a small set and scoring them on held-out images."""
 
 from distilset.evaluation.baselines import BASELINES, score_baseline
-from distilset.evaluation.book import Book
+from distilset.evaluation.book import Book, append_baseline
 from distilset.evaluation.cells import matrix
 from distilset.evaluation.judge import Trainers, TrialResult
 from distilset.evaluation.matrix import Entry, Request
@@ -27,6 +27,7 @@ __all__ = [
     "Trainers",
     "TrialResult",
     "accuracy",
+    "append_baseline",
     "get_protocol",
     "matrix",
     "rank",

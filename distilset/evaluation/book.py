@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -12,6 +13,7 @@ from filelock import FileLock
 from distilset.cache import cache_folder
 from distilset.errors import DataError
 from distilset.evaluation.judge import Judge, Sets, TrialResult
+from distilset.evaluation.score import Score
 from distilset.files import write_text
 
 _OWN = ("trial", "accuracy", "seconds", "compute", "key")
@@ -101,6 +103,16 @@ def finish(
                 book.append(path, key, facts, results)
             done |= results
     return [done[trial] for trial in range(judge.trials)]
+
+
+def append_baseline(path: Path, score: Score) -> None:
+    """Append a baseline's row, as in ``--json``, to a file of JSON lines, unless it is there."""
+    line = json.dumps(score.as_row(), allow_nan=False) + "\n"
+    with FileLock(_lock(path)):
+        if path.is_file() and line in path.read_text("utf-8", errors="replace"):
+            return
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
 
 
 def _lock(path: Path) -> Path:

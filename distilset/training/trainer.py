@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
+from distilset.allocator import kept_memory
 from distilset.augment import AugmentConfig, augment, draw_per_image
 from distilset.data.normalise import Transform
 from distilset.errors import DataError
@@ -78,7 +79,7 @@ class Trainer:
         optimizer, draws = make_optimizer(self.network.parameters(), protocol), rng.torch("augment")
         chunk = self._chunk(n, protocol, ImageSpec(*images.shape[1:]))
         self.network.train()
-        with exact_float32(device):
+        with exact_float32(device), kept_memory():
             for update, rows in enumerate(batches(n, protocol, rng)):
                 index = send(rows, device)
                 batch = images[index] if prepare is None else prepare(images[index])
