@@ -27,12 +27,12 @@ from distilset.api import train_settings
 from distilset.augment import AugmentConfig
 from distilset.data.normalise import Transform
 from distilset.evaluation import PROTOCOLS, Trainers, TrialResult, score_images
-from distilset.evaluation.step import eager
 from distilset.models import NetworkConfig
 from distilset.optimise import descend
 from distilset.plan import Plan
 from distilset.rng import Rng
 from distilset.selectors import get_selector
+from distilset.training.step import eager
 
 STEP = {"data": "drawn", "method": "datadam", "norm": "instance", "network": "convnet"}
 FULL = {"ipc": 10, "batch_real": 128, "rounds": 7, "steps": 50, "trials": 10, "epochs": 1000}

@@ -12,10 +12,12 @@ from distilset.compilation import has_cpp_compiler
 from distilset.config import Tables, build, merge
 from distilset.data.normalise import fit_transform
 from distilset.data.zca import zca_digest
+from distilset.errors import ConfigError
+from distilset.evaluation.book import Book
+from distilset.evaluation.cells import Bench, Cell
 from distilset.evaluation.judge import Trainers
-from distilset.evaluation.matrix import Entry, Request, check_fit, judge_run
+from distilset.evaluation.matrix import Entry, Request, check_fit
 from distilset.evaluation.score import Score
-from distilset.evaluation.step import Precision, TrainSettings
 from distilset.hardware import resolve_device, resolve_precision
 from distilset.hardware import threads as limit_threads
 from distilset.live import check_tensorboard
@@ -24,12 +26,14 @@ from distilset.optimise import Record
 from distilset.plan import check_train, versions
 from distilset.rng import Rng
 from distilset.runfolder import RunFolder
-from distilset.selectors import Features, get_selector
+from distilset.selectors import Features, Selector, get_selector
+from distilset.selectors.base import check_rows, selector_name
 from distilset.selectors.features import network_features
 from distilset.session import open_session
 from distilset.stated import data_table, from_flags, load_preset
 from distilset.store import Card, DistilledSet
 from distilset.trained import TrainedNetwork, fit_network
+from distilset.training.step import Precision, TrainSettings
 from distilset.types import ImageSet, Splits
 
 _TRAINERS = Trainers()
@@ -95,7 +99,7 @@ def distill(
 
 def select(
     train: ImageSet,
-    selector: str = "random",
+    selector: str | Selector = "random",
     ipc: int = 10,
     *,
     seed: int = 0,
@@ -104,25 +108,32 @@ def select(
 ) -> DistilledSet:
     """Select ``ipc`` real images per class: a coreset, in the same form as a distilled set.
 
+    ``selector`` is a name, or any function of ``(train, ipc, rng, features)`` that returns rows of
+    ``train``, class by class (see `Selector`). A run starts from what it picked with
+    ``distill(init=...)``, given the folder in which the selection was saved.
+
     ``features`` says in which vectors distances are measured: flattened normalised pixels without
     it, else the last features of a network with drawn weights (``"convnet"``), or a function from
     bytes ``[n, C, H, W]`` to ``[n, d]``.
 
     Raises:
-        ConfigError: an unknown selector, or more images asked for than the smallest class has.
+        ConfigError: an unknown selector; more images asked for than the smallest class has; a
+            function that returns other rows than asked for.
     """
     check_train(train)
     rng = Rng(seed).child("init")
     named = features if isinstance(features, str) else None
     if isinstance(features, str):
         features = network_features(network_config(network_table(features)), train, rng)
-    chosen = get_selector(selector)(train, ipc, rng, features)
+    name = selector if isinstance(selector, str) else selector_name(selector)
+    pick = get_selector(selector) if isinstance(selector, str) else selector
+    chosen = check_rows(name, pick(train, ipc, rng, features), train, ipc)
     transform = fit_transform(train, zca=zca)
     card = Card(
         kind="selection",
         dataset=replace(train.info, fingerprint=train.info.fingerprint or train.digest),
         classes=train.classes,
-        method=selector,
+        method=name,
         ipc=ipc,
         seed=seed,
         zca=zca_digest(transform.zca),
@@ -131,7 +142,7 @@ def select(
         versions=versions(),
     )
     labels = torch.arange(len(train.classes)).repeat_interleave(ipc)
-    selection: dict[str, Any] = {"selector": selector, "ipc": ipc, "seed": seed}
+    selection: dict[str, Any] = {"selector": name, "ipc": ipc, "seed": seed}
     if named is not None:
         selection["features"] = named
     settings = {"data": data_table(train.info), "selection": selection}
@@ -152,6 +163,9 @@ def evaluate(
     precision: str = "auto",
     threads: int | None = None,
     together: int | None = None,
+    augment: str = "protocol",
+    labels: str = "own",
+    pixels: str = "float",
 ) -> Score:
     """Train fresh networks on a distilled set, score each once on ``test``, and return the row.
 
@@ -170,9 +184,12 @@ def evaluate(
         threads: CPU threads; None is as many as PyTorch takes.
         together: how many networks are trained at once, at most; None is one on a CPU, and on a
             GPU as many as its memory allows. A network comes out the same but for rounding.
+        augment: ``protocol``, ``on`` or ``off``.
+        labels: ``own``, or ``hard`` for the most probable class of soft labels.
+        pixels: ``float``, or ``png`` for the images as their 8-bit export has them.
 
     Raises:
-        ConfigError: an unknown name; a training part as ``test``.
+        ConfigError: an unknown name; a training part as ``test``; ``both``, which is two rows.
         DataError: a ``test`` that does not fit the set.
     """
     request = Request(
@@ -183,13 +200,20 @@ def evaluate(
         trials=trials,
         seed=seed,
         settings=train_settings(device, precision, together),
+        augment=augment,
+        labels=labels,
+        pixels=pixels,
     )
+    if len(request.variants) > 1:
+        raise ConfigError("evaluate gives one row; call it twice instead of asking for both")
     check_fit("the distilled set", distilled, test)
     chosen = request.networks_of(distilled)[0]
     splits = Splits(test, test, test)
     entry = Entry(f"{distilled.card.method} (in memory)", distilled, splits)
     with limit_threads(threads):
-        return judge_run(entry, request, chosen, request.protocol(protocol), _TRAINERS)[0]
+        named = request.protocol(protocol)
+        cell = Cell(entry, chosen, named, request.variants[0].settled(distilled, named))
+        return Bench(request, _TRAINERS, Book()).score(cell)[0]
 
 
 def train_network(

@@ -146,7 +146,7 @@ def training_bars(console: Console) -> Iterator[Any]:
 
         def progress(trial: int, done: int, total: int) -> None:
             if not shown:
-                shown.append(Bar(console, title, total * networks))
+                shown.append(Bar(console, title, total * networks, trial * total))
             shown[0].update(trial * total + done, f"network {trial + 1} of {networks}")
             if done >= total and trial + 1 >= networks:
                 close()
@@ -159,9 +159,16 @@ def training_bars(console: Console) -> Iterator[Any]:
         close()
 
 
+_USUAL = {"labels": "hard", "augmentation": "dsa", "pixels": "float"}
+"""Columns that are shown only where a row has something else."""
+
+
 def score_table(scores: Sequence[Any]) -> Table:
     """Build the table of results."""
     columns = ("run", "method", "ipc", "network", "norm", "protocol", "epochs", "split")
+    varied = [
+        name for name, usual in _USUAL.items() if any(getattr(s, name) != usual for s in scores)
+    ]
     rows = [
         (
             s.run,
@@ -172,13 +179,31 @@ def score_table(scores: Sequence[Any]) -> Table:
             s.protocol,
             s.epochs,
             s.split,
+            *(getattr(s, name) for name in varied),
             s.trials,
             f"{s.accuracy_mean:.2f} ± {s.accuracy_std:.2f}",
             f"{s.seconds:.1f}",
         )
         for s in scores
     ]
-    return plain_table("", (*columns, "networks", "accuracy %", "seconds"), rows)
+    return plain_table("", (*columns, *varied, "networks", "accuracy %", "seconds"), rows)
+
+
+def ranking_table(ranks: Sequence[Any]) -> Table:
+    """Build the table of DD-Ranking's scores."""
+    columns = ("run", "method", "ipc", "network", "norm", "protocol", "labels", "split", "n")
+    rows = [
+        (
+            *(r.run, r.method, r.ipc, r.network, r.norm, r.protocol, r.labels, r.split, r.trials),
+            *(f"{100 * value:.1f}" for value in (r.hlr, r.ior, r.lrs, r.ars)),
+        )
+        for r in ranks
+    ]
+    title = (
+        "DD-Ranking's scores x100, at fixed protocol (DD-Ranking tunes the learning rate); "
+        "mean of n networks each, 1 for the whole data"
+    )
+    return plain_table(title, (*columns, "HLR", "IOR", "LRS", "ARS"), rows)
 
 
 def marked_table(scores: Any) -> Table:

@@ -17,13 +17,13 @@ from distilset.augment import AugmentConfig
 from distilset.data.normalise import Transform
 from distilset.data.zca import Zca
 from distilset.errors import ConfigError, DataError
-from distilset.evaluation.protocols import Protocol
-from distilset.evaluation.step import TrainSettings, settle
-from distilset.evaluation.trainer import Progress, Trainer
 from distilset.files import write_atomically
 from distilset.models import NetworkConfig, build_network, initialise, network_config
 from distilset.rng import Rng
 from distilset.store import DistilledSet
+from distilset.training.protocols import Protocol
+from distilset.training.step import TrainSettings, settle
+from distilset.training.trainer import Progress, Trainer
 from distilset.types import ImageSpec
 
 MARK = "distilset network, version 1"

@@ -12,3 +12,14 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("DISTILSET_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _short_trainings(monkeypatch):
+    """Selectors that train networks on all images do so for an epoch or two, narrow ones."""
+    from distilset.models import NetworkConfig
+
+    monkeypatch.setattr("distilset.selectors.hardness.NETWORK", NetworkConfig(width=8))
+    monkeypatch.setattr("distilset.selectors.el2n.NETWORKS", 2)
+    monkeypatch.setattr("distilset.selectors.el2n.EPOCHS", 1)
+    monkeypatch.setattr("distilset.selectors.forgetting.EPOCHS", 3)

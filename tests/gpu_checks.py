@@ -11,11 +11,11 @@ from torch.nn.functional import conv2d, cross_entropy
 
 from distilset.augment import AugmentConfig
 from distilset.evaluation import Protocol, Trainer, TrainSettings
-from distilset.evaluation.step import Step
-from distilset.evaluation.together import Together, state_of
 from distilset.hardware import exact_float32
 from distilset.models import NetworkConfig, build_network, initialise
 from distilset.rng import Rng
+from distilset.training.step import Step
+from distilset.training.together import Together, state_of
 from distilset.types import ImageSpec
 from tests.small import distil
 

@@ -102,6 +102,35 @@ def test_wrong_selections_are_told():
             distilset.select(splits().train, *arguments)
 
 
+def last_of_each(train, ipc, rng, features):
+    return torch.cat([torch.arange(end - ipc, end) for end in train.offsets[1:]])
+
+
+def test_any_function_selects(tmp_path):
+    train = splits().train
+    chosen = distilset.select(train, last_of_each, 2)
+    assert chosen.card.rows == (4, 5, 10, 11, 16, 17)
+    assert (chosen.card.method, chosen.settings["selection"]["selector"]) == ("last_of_each",) * 2
+    run = chosen.save(tmp_path / "chosen")
+    assert distil(train, ipc=2, steps=1, init=str(run)).pixels.shape == chosen.pixels.shape
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [0, 1, 2, 3, 4, 5],
+        torch.arange(6.0),
+        torch.tensor([0, 0, 6, 7, 12, 13]),
+        torch.tensor([6, 7, 0, 1, 12, 13]),
+        torch.tensor([0, 1, 6, 7, 12]),
+        torch.tensor([0, 1, 6, 7, 12, 18]),
+    ],
+)
+def test_a_function_that_selects_wrongly_is_told(rows):
+    with pytest.raises(ConfigError, match="selector <lambda> must return int64 rows"):
+        distilset.select(splits().train, lambda *_: rows, 2)
+
+
 def test_evaluating_gives_a_row(made):
     score = distilset.evaluate(made, splits().test, **FAST)
     assert (score.trials, score.epochs, score.split, score.images) == (2, 1, "test", 3)
@@ -169,3 +198,14 @@ def test_splits_are_told_from_their_parts():
     check = getattr(check_train, "__wrapped__", check_train)
     with pytest.raises(ConfigError, match="got Splits"):
         check(Splits(splits().train, None))
+
+
+def test_evaluating_variants(made):
+    plain, png = (
+        distilset.evaluate(made, splits().test, **FAST, **more)
+        for more in ({"augment": "off"}, {"pixels": "png"})
+    )
+    assert (plain.augmentation, plain.pixels) == ("none", "float")
+    assert (png.augmentation, png.pixels) == ("dsa", "png")
+    with pytest.raises(ConfigError, match="gives one row"):
+        distilset.evaluate(made, splits().test, **FAST, pixels="both")

@@ -13,7 +13,7 @@ from tests.small import ARGS, call, distil, refused, write_npz
 
 FIELDS = (
     *("run", "method", "dataset", "ipc", "network", "norm", "protocol", "epochs", "trials"),
-    *("labels", "augmentation", "split", "images", "seed", "device"),
+    *("labels", "augmentation", "pixels", "split", "images", "seed", "device"),
     *("accuracy_mean", "accuracy_std", "accuracies", "seconds"),
 )
 FAST = ("--epochs", 1, "--trials", 2, "--network", "convnet:width=8,depth=2", "--device", "cpu")
@@ -106,7 +106,7 @@ def test_scores_has_a_row_for_each_network_and_never_loses_one(capsys, run):
 
 def test_the_whole_data_are_trained_on_once(capsys, run, monkeypatch):
     from distilset.evaluation import baselines
-    from distilset.evaluation.protocols import Protocol
+    from distilset.training.protocols import Protocol
 
     short = Protocol("whole", epochs=None, batch=8, lr=0.01, schedule="cosine", updates=3)
     monkeypatch.setattr(baselines, "WHOLE", short)
@@ -167,6 +167,9 @@ def refused_last(capsys, *words):
         (("--network", "convnet:name=resnet"), "unknown network 'resnet'"),
         (("--network", "convnet:width=7"), "width"),
         (("--split", "train"), "test or val"),
+        (("--augment", "yes"), "unknown augment 'yes'"),
+        (("--labels", "soft"), "unknown labels 'soft'"),
+        (("--pixels", "jpg"), "unknown pixels 'jpg'"),
         (("--trials", 0), "1 or more"),
         (("--epochs", 0), "1 or more"),
         (("--precision", "fp8"), "unknown precision 'fp8'"),
@@ -209,15 +212,45 @@ def test_a_run_from_python_needs_its_data_named(capsys, data, tmp_path):
 def test_a_diverged_network_is_null_in_json():
     facts = dict.fromkeys(FIELDS[:-4], "x") | {"epochs": 1, "images": 1, "seed": 0, "ipc": 1}
     del facts["trials"]
-    facts |= {"labels": "hard", "augmentation": "none"}
+    facts |= {"labels": "hard", "augmentation": "none", "pixels": "png"}
     row = Score.of([float("nan"), 5.0], seconds=1.0, **facts).as_row()
     assert json.loads(json.dumps(row, allow_nan=False))["accuracies"] == [None, 5.0]
 
 
 def test_networks_trained_together_come_out_as_alone(capsys, run):
     both = [rows(call(capsys, "evaluate", run, *FAST, *more, "--json")[1])[0]
-            for more in ((), ("--together", 2))]  # fmt: skip
+            for more in ((), ("--together", 2, "--again"))]  # fmt: skip
     assert both[1]["accuracies"] == pytest.approx(both[0]["accuracies"], abs=5)  # 24 images
     with (run / "scores.csv").open() as file:
         computed = [row["compute"] for row in csv.DictReader(file)]
     assert ["together" in text for text in computed] == [False, False, True, True]
+
+
+def test_a_second_call_trains_nothing_that_is_done(capsys, run):
+    first, second = (rows(call(capsys, "evaluate", run, *FAST, "--json")[1]) for _ in range(2))
+    assert first[0]["accuracies"] == second[0]["accuracies"]
+    with (run / "scores.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2
+    assert call(capsys, "evaluate", run, *FAST, "--again")[0] == 0
+    with (run / "scores.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 4
+
+
+def test_variants_and_ranking_are_shown(capsys, run, monkeypatch):
+    from distilset.evaluation import baselines
+    from distilset.training import Protocol
+
+    short = Protocol("whole", epochs=None, batch=8, lr=0.01, schedule="cosine", updates=3)
+    monkeypatch.setattr(baselines, "WHOLE", short)
+    words = ("evaluate", run, *FAST, "--augment", "both", "--pixels", "both", "--ranking")
+    code, out, _ = call(capsys, *words)
+    assert code == 0
+    assert "fixed protocol" in out
+    assert all(name in out for name in ("augmentation", "pixels", "png", "HLR", "LRS", "ARS"))
+    document = json.loads(call(capsys, *words, "--json")[1])
+    assert [(r["augmentation"], r["pixels"]) for r in document["rows"]] == [
+        ("dsa", "float"), ("dsa", "png"), ("none", "float"), ("none", "png"),
+    ]  # fmt: skip
+    (row,) = document["ranking"]
+    assert (row["trials"], row["whole_trials"], row["own"]) == (2, 1, row["hard"])
+    assert row["hlr"] == pytest.approx((row["whole"] - row["hard"]) / 100)

@@ -1,11 +1,14 @@
 import csv
+from dataclasses import replace
+from itertools import product
 
 import pytest
+from torch.nn.functional import one_hot
 
 from distilset.errors import ConfigError, DataError
-from distilset.evaluation import Entry, Request, append_scores, matrix
-from distilset.evaluation.judge import TrialResult
-from distilset.evaluation.matrix import network_config
+from distilset.evaluation import Book, Entry, Request, Trainer, TrainSettings, matrix
+from distilset.evaluation.judge import Judge
+from distilset.models import network_config
 from distilset.types import Splits
 from tests.small import distil, splits
 
@@ -46,7 +49,7 @@ def test_networks_are_the_runs_own_unless_asked_for(entries):
 
 def test_rows_are_watched_with_their_number_of_networks(entries, monkeypatch):
     from distilset.evaluation import baselines
-    from distilset.evaluation.protocols import Protocol
+    from distilset.training.protocols import Protocol
 
     short = Protocol("whole", epochs=None, batch=8, lr=0.01, schedule="cosine", updates=2)
     monkeypatch.setattr(baselines, "WHOLE", short)
@@ -88,7 +91,7 @@ def test_everything_is_checked_before_the_first_network_is_trained(entries):
     "wrong",
     [
         {"protocols": ("long",)}, {"baselines": ("best",)}, {"split": "train"}, {"trials": 0},
-        {"epochs": 0},
+        {"epochs": 0}, {"augment": "maybe"}, {"labels": "soft"}, {"pixels": "jpg"},
     ],
 )  # fmt: skip
 def test_wrong_requests_are_refused(wrong):
@@ -111,18 +114,102 @@ def test_wrong_networks_are_refused(table, part):
     assert part in str(caught.value)
 
 
-def test_scores_are_appended_under_one_heading(entries, tmp_path):
-    (score, results), *_ = matrix(entries[:1], request(trials=2))
-    odd = [*results, TrialResult(50.0, 1.0, 'a "reason", with\na break')]
+@pytest.fixture
+def kept(entries, tmp_path):
+    """A run whose results are kept, and a counter of the networks that are trained."""
+    return replace(entries[0], folder=tmp_path)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    seen, original = [], Trainer.train
+
+    def counted(self, *rest):
+        seen.append(self)
+        return original(self, *rest)
+
+    monkeypatch.setattr(Trainer, "train", counted)
+    return seen
+
+
+def rows_of(folder):
+    with (folder / "scores.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_is_done_is_not_done_again(kept, trained):
+    (three, _), = matrix([kept], request(trials=3))  # fmt: skip
+    assert len(trained) == 3
+    (five, results), = matrix([kept], request(trials=5))  # fmt: skip
+    assert len(trained) == 5
+    assert five.accuracies[:3] == three.accuracies
+    assert five.trials == len(results) == 5
+    (fresh, _), = matrix([replace(kept, folder=None)], request(trials=5))  # fmt: skip
+    assert fresh.accuracies == five.accuracies
+    assert [row["trial"] for row in rows_of(kept.folder)] == list("01234")
+
+
+def test_an_interrupted_call_keeps_what_is_done(kept, trained, monkeypatch):
+    original = Judge.trial
+
+    def broken(self, trial, *rest, **more):
+        if trial == 2:
+            raise KeyboardInterrupt
+        return original(self, trial, *rest, **more)
+
+    monkeypatch.setattr(Judge, "trial", broken)
+    with pytest.raises(KeyboardInterrupt):
+        list(matrix([kept], request(trials=4)))
+    monkeypatch.setattr(Judge, "trial", original)
+    assert len(rows_of(kept.folder)) == 2
+    list(matrix([kept], request(trials=4)))
+    assert len(trained) == 4
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed": 1}, {"epochs": 2}, {"protocols": ("quick",)}, {"split": "val"}, {"norm": "none"},
+        {"networks": (SMALL,)}, {"augment": "off"}, {"pixels": "png"},
+        {"settings": TrainSettings(precision="bf16")},
+    ],
+)  # fmt: skip
+def test_what_differs_in_anything_is_trained(kept, trained, changed):
+    list(matrix([kept], request()))
+    list(matrix([kept], request(**changed)))
+    assert len(trained) == 2
+
+
+def test_other_images_of_the_same_run_are_trained_on(kept, trained):
+    list(matrix([kept], request()))
+    longer = replace(kept, distilled=distil(steps=2))
+    list(matrix([longer], request()))
+    assert len(trained) == 2
+    assert [row["steps"] for row in rows_of(kept.folder)] == ["1", "2"]
+
+
+def test_again_trains_anew(kept, trained):
     for _ in range(2):
-        append_scores(tmp_path / "scores.csv", score, odd, steps=4)
-    with (tmp_path / "scores.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 6
-    assert [(row["trial"], row["steps"]) for row in rows] == [
-        ("0", "4"),
-        ("1", "4"),
-        ("2", "4"),
-    ] * 2
-    assert rows[2]["compute"] == 'a "reason", with\na break'
-    assert [float(row["accuracy"]) for row in rows[:2]] == pytest.approx(score.accuracies, abs=1e-3)
+        list(matrix([kept], request(baselines=("random",)), book=Book(again=True)))
+    assert len(trained) == 4
+
+
+def test_baselines_are_kept_for_all_runs_of_their_kind(entries, trained):
+    asked = request(trials=2, baselines=("random", "kcenter"))
+    first = [score for score, _ in matrix(entries[:1], asked)]
+    assert len(trained) == 6
+    trained.clear()
+    again = [score for score, _ in matrix(entries[:1], replace(asked, trials=3))]
+    assert len(trained) == 3 + 2  # a run without a folder keeps nothing
+    assert [s.accuracies[:2] for s in again[1:]] == [s.accuracies for s in first[1:]]
+
+
+def test_variants_are_rows_and_equal_ones_are_one(entries):
+    soft = one_hot(entries[0].distilled.labels, 3).float() * 0.7 + 0.1
+    softened = replace(entries[0], distilled=replace(entries[0].distilled, labels=soft))
+    asked = request(augment="both", labels="both", pixels="both", baselines=("random",))
+    found = [(s.labels, s.augmentation, s.pixels) for s, _ in matrix([softened], asked)]
+    expected = product(("dsa", "none"), ("soft", "hard"), ("float", "png"))
+    assert found[:8] == [(labels, how, pixels) for how, labels, pixels in expected]
+    assert found[8:] == [("hard", "dsa", "float"), ("hard", "none", "float")]
+    assert len(list(matrix(entries[:1], request(augment="both", labels="both")))) == 2

@@ -40,11 +40,26 @@ def evaluate(
             metavar="N", help="Networks trained at once [1; on a GPU what its memory allows]."
         ),
     ] = None,
+    augment: Annotated[
+        str, typer.Option(help="Augmentation: protocol (as it says), on, off or both.")
+    ] = "protocol",
+    labels: Annotated[
+        str, typer.Option(help="Labels of soft-labelled sets: own, hard (argmax) or both.")
+    ] = "own",
+    pixels: Annotated[
+        str, typer.Option(help="Images: float, png (as the 8-bit export has them) or both.")
+    ] = "float",
+    ranking: Annotated[
+        bool, typer.Option("--ranking", help="DD-Ranking's scores too; trains what they need.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Train anew what is on file already.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Train fresh networks on runs and score them on real images."""
+    """Train fresh networks on runs and score them on real images; go on where a call stopped."""
     from distilset.api import train_settings
-    from distilset.evaluation import Request
+    from distilset.evaluation import Book, Request
     from distilset.hardware import threads as limit_threads
     from distilset.models import network_table
     from distilset.store import DistilledSet
@@ -61,12 +76,15 @@ def evaluate(
         trials=trials,
         seed=seed,
         settings=train_settings(device, precision, together),
+        augment=augment,
+        labels=labels,
+        pixels=pixels,
     )
     loaded = [(run, DistilledSet.load(run)) for run in runs]
     for _, distilled in loaded:
         request.networks_of(distilled)
     with limit_threads(threads):
-        _evaluate(_entries(loaded, data, stderr()), request, json_)
+        _evaluate(_entries(loaded, data, stderr()), request, Book(again=again), ranking, json_)
 
 
 def _entries(loaded: Any, data: str | None, console: Any) -> Any:
@@ -94,33 +112,39 @@ def _entries(loaded: Any, data: str | None, console: Any) -> Any:
                 f"(fingerprint {splits.info.fingerprint}, the card has {info.fingerprint})",
                 markup=False,
             )
-        entries.append(Entry(str(run), distilled, splits))
+        entries.append(Entry(str(run), distilled, splits, run))
     return entries
 
 
-def _evaluate(entries: Any, request: Any, as_json: bool) -> None:
+def _evaluate(entries: Any, request: Any, book: Any, ranking: bool, as_json: bool) -> None:
     import json
 
-    from distilset.evaluation import append_baseline, append_scores, matrix
-    from distilset.store import BASELINES, SCORES
-    from distilset.terminal import score_table, stderr, stdout, training_bars
+    from distilset.evaluation import append_baseline, matrix, rank
+    from distilset.evaluation.ranking import check_random
+    from distilset.store import BASELINES
+    from distilset.terminal import ranking_table, score_table, stderr, stdout, training_bars
 
     console = stderr()
-    steps = {entry.name: entry.distilled.card.steps for entry in entries}
-    scores = []
+    if ranking:
+        check_random(entries)
+    scores, ranks = [], []
     with training_bars(console) as watch:
-        for score, results in matrix(entries, request, watch):
+        for score, results in matrix(entries, request, watch, book):
             scores.append(score)
             console.print(f"{score.run}: {score}", markup=False)
-            if score.run in steps and results:
-                append_scores(Path(score.run) / SCORES, score, results, steps[score.run])
-            elif not results:
+            if not results:
                 for run in _compared(entries, score):
                     append_baseline(run / BASELINES, score)
+        if ranking:
+            ranks = list(rank(entries, request, watch, book))
     if as_json:
-        print(json.dumps({"rows": [score.as_row() for score in scores]}, indent=2))
-    else:
-        stdout().print(score_table(scores))
+        document = {"rows": [score.as_row() for score in scores]}
+        document |= {"ranking": [row.as_row() for row in ranks]} if ranking else {}
+        print(json.dumps(document, indent=2))
+        return
+    stdout().print(score_table(scores))
+    if ranking:
+        stdout().print(ranking_table(ranks))
 
 
 def _compared(entries: Any, score: Any) -> list[Path]:

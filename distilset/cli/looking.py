@@ -14,7 +14,9 @@ from distilset.errors import ConfigError
 def select(
     data: o.Data,
     out: o.Out,
-    selector: Annotated[str, typer.Option(help="random, herding, kcenter or kmeans.")] = "random",
+    selector: Annotated[
+        str, typer.Option(help="random, herding, kcenter, kmeans, forgetting or el2n.")
+    ] = "random",
     ipc: o.Ipc = None,
     features: Annotated[
         str | None, typer.Option(help="Measure in features of this network [in pixels].")

@@ -1,14 +1,11 @@
 """What a distilled set must beat or approach: selected real images, and the whole data."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict, replace
 from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -16,20 +13,20 @@ from distilset.augment import AugmentConfig
 from distilset.cache import cache_folder
 from distilset.data.normalise import Transform
 from distilset.errors import ConfigError, unknown_name
-from distilset.evaluation.judge import Judge, Progress, Sets, Trainers, TrialResult
-from distilset.evaluation.protocols import WHOLE, Protocol
+from distilset.evaluation.book import Book, finish
+from distilset.evaluation.identity import digest_of, judge_facts
+from distilset.evaluation.judge import Judge, Progress, Trainers, TrialResult
 from distilset.evaluation.score import Score
-from distilset.evaluation.step import TrainSettings
 from distilset.files import write_text
 from distilset.models import NetworkConfig, network_label
 from distilset.rng import Rng
 from distilset.selectors import SELECTORS, get_selector
+from distilset.training.protocols import WHOLE, Protocol
+from distilset.training.step import TrainSettings
 from distilset.types import ImageSet
 
 BASELINES: tuple[str, ...] = (*SELECTORS, "whole")
 """Names of baselines: every selector, and ``whole``."""
-
-_CACHE_VERSION = 1
 
 
 def baseline_sets(
@@ -60,11 +57,13 @@ def score_baseline(
     settings: TrainSettings | None = None,
     trainers: Trainers | None = None,
     progress: Progress | None = None,
+    book: Book | None = None,
 ) -> Score:
     """Score a baseline as `score_images` scores a distilled set, and return its row.
 
     ``whole`` trains one network on all of ``train`` by the schedule `WHOLE`, not by ``protocol``;
-    its accuracy is kept in the cache folder and found there the next time.
+    its accuracy is kept in the cache folder and found there the next time. Those of selections are,
+    trial by trial, if there is a ``book``.
 
     Raises:
         ConfigError: an unknown baseline; ``ipc`` above the smallest class; a ``train`` that is not
@@ -76,7 +75,7 @@ def score_baseline(
         test,
         transform,
         network,
-        WHOLE if whole else protocol,
+        replace(WHOLE, augment=protocol.augment) if whole else protocol,
         1 if whole else trials,
         seed,
         augmentation,
@@ -85,21 +84,37 @@ def score_baseline(
         progress,
     )
     if whole:
-        return _row(judge, train, name, None, [_whole(judge, train)], 1)
-    sets = baseline_sets(name, train, ipc, trials, seed)
-    results = judge.run(_prepared(train, transform, sets))
-    return _row(judge, train, name, ipc, results, len(sets))
+        results, facts = [_whole(judge, train, book or Book())], _facts(judge, train, name, None)
+    else:
+        facts = _facts(judge, train, name, ipc)
+        results = _selected(judge, train, name, ipc, book, facts)
+    return Score.of(
+        [result.accuracy for result in results],
+        seconds=sum(result.seconds for result in results),
+        **facts,
+    )
 
 
-def _prepared(train: ImageSet, transform: Transform, sets: Sequence[Tensor]) -> Sets:
-    """Return the normalised set of a trial, made when it is asked for."""
+def _selected(
+    judge: Judge, train: ImageSet, name: str, ipc: int, book: Book | None, facts: dict[str, Any]
+) -> list[TrialResult]:
+    """Train on selected images, as far as the cache does not have the results."""
+    chosen: list[Int64[Tensor, " rows"]] = []
+
+    def sets(trial: int) -> tuple[Tensor, Tensor]:
+        if not chosen:  # made when the first is asked for: some selectors take long
+            chosen.extend(baseline_sets(name, train, ipc, judge.trials, judge.seed))
+        return prepared(trial % len(chosen))
 
     @lru_cache(maxsize=1)
-    def of(number: int) -> tuple[Tensor, Tensor]:
-        rows = sets[number]
-        return transform.apply(train.images[rows]), train.labels[rows]
+    def prepared(number: int) -> tuple[Tensor, Tensor]:
+        rows = chosen[number]
+        return judge.transform.apply(train.images[rows]), train.labels[rows]
 
-    return lambda trial: of(trial % len(sets))
+    if book is None:
+        return judge.run(sets)
+    key = digest_of(judge_facts(judge) | {"train": train.digest, "selector": name, "ipc": ipc})
+    return finish(judge, sets, book, cache_folder("baselines") / f"{key}.csv", key, facts)
 
 
 def _check(name: str, train: ImageSet) -> None:
@@ -109,47 +124,42 @@ def _check(name: str, train: ImageSet) -> None:
         raise ConfigError(f"baselines are made from the train part; got a {train.role} part")
 
 
-def _row(
-    judge: Judge,
-    train: ImageSet,
-    name: str,
-    ipc: int | None,
-    results: list[TrialResult],
-    sets: int,
-) -> Score:
+def _facts(judge: Judge, train: ImageSet, name: str, ipc: int | None) -> dict[str, Any]:
+    """Return what a row says but for its results."""
     n = len(train) if ipc is None else ipc * len(train.classes)
     size = "all images" if ipc is None else f"ipc {ipc}"
-    return Score.of(
-        [result.accuracy for result in results],
-        seconds=sum(result.seconds for result in results),
-        run=f"baseline {name} ({size}, seed {judge.seed}, {sets} set{'s' * (sets > 1)})",
-        method=name,
-        dataset=train.info.name,
-        ipc=ipc,
-        network=network_label(judge.network, train.spec),
-        norm=judge.network.norm,
-        protocol=judge.protocol.name,
-        epochs=judge.protocol.total_epochs(n),
-        labels="hard",
-        augmentation="none" if judge.operations is None else "dsa",
-        split=judge.test.role,
-        images=n,
-        seed=judge.seed,
-        device=judge.settings.device,
-    )
+    sets = judge.trials if name == "random" else 1
+    return {
+        "run": f"baseline {name} ({size}, seed {judge.seed}, {sets} set{'s' * (sets > 1)})",
+        "method": name,
+        "dataset": train.info.name,
+        "ipc": ipc,
+        "network": network_label(judge.network, train.spec),
+        "norm": judge.network.norm,
+        "protocol": judge.protocol.name,
+        "epochs": judge.protocol.total_epochs(n),
+        "labels": "hard",
+        "augmentation": "none" if judge.operations is None else "dsa",
+        "pixels": "float",
+        "split": judge.test.role,
+        "images": n,
+        "seed": judge.seed,
+        "device": judge.settings.device,
+    }
 
 
-def _whole(judge: Judge, train: ImageSet) -> TrialResult:
+def _whole(judge: Judge, train: ImageSet, book: Book) -> TrialResult:
     """Train on everything once, or read the result of an earlier time."""
-    key = _whole_key(judge, train)
-    digest = blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16).hexdigest()
-    path = cache_folder("whole") / f"{digest}.json"
-    known = _read(path)
+    facts = judge_facts(judge) | {"train": train.digest}
+    key = digest_of(facts)
+    path = cache_folder("whole") / f"{key}.json"
+    known = _read(path) if book.counts(key, 0) else None
     if known is not None:
         return known
     result = judge.trial(0, train.images, train.labels, judge.transform.apply)
     if result.accuracy == result.accuracy:  # NaN: diverged, which is not worth keeping
-        write_text(path, json.dumps({"key": key, "result": asdict(result)}, indent=2) + "\n")
+        write_text(path, json.dumps({"key": facts, "result": asdict(result)}, indent=2) + "\n")
+        book.made(key, [0])
     return result
 
 
@@ -159,30 +169,3 @@ def _read(path: Path) -> TrialResult | None:
         return TrialResult(**json.loads(path.read_text("utf-8"))["result"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _whole_key(judge: Judge, train: ImageSet) -> dict[str, Any]:
-    """All that decides the accuracy of the whole data."""
-    settings = asdict(judge.settings)
-    del settings["together"]  # one network is trained alone
-    return {
-        "version": _CACHE_VERSION,
-        "train": train.digest,
-        "test": judge.test.digest,
-        "split": judge.test.role,
-        "network": asdict(judge.network),  # type: ignore[call-overload]
-        "transform": _transform_digest(judge.transform),
-        "schedule": list(astuple(judge.protocol)),
-        "augmentation": None if judge.operations is None else asdict(judge.operations),  # type: ignore[call-overload]
-        "seed": judge.seed,
-        "settings": settings,
-        "torch": torch.__version__,
-    }
-
-
-def _transform_digest(transform: Transform) -> str:
-    hasher = blake2b(repr((transform.mean, transform.std)).encode(), digest_size=16)
-    if transform.zca is not None:
-        for tensor in (transform.zca.mean, transform.zca.matrix):
-            hasher.update(tensor.cpu().contiguous().numpy().data)
-    return hasher.hexdigest()

@@ -1,6 +1,6 @@
 """One judge for all trials: fresh networks, alone or together, each scored once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -12,13 +12,13 @@ from distilset.compilation import first_line
 from distilset.data.normalise import Transform
 from distilset.errors import ConfigError
 from distilset.evaluation.checks import check_images, check_scored
-from distilset.evaluation.grouping import groups, how_many
-from distilset.evaluation.protocols import Protocol
-from distilset.evaluation.step import Labels, TrainSettings, settle
-from distilset.evaluation.together import State, Together, load_state, state_of
-from distilset.evaluation.trainer import Trainer
 from distilset.models import NetworkConfig, build_network, initialise
 from distilset.rng import Rng
+from distilset.training.grouping import groups, how_many
+from distilset.training.protocols import Protocol
+from distilset.training.step import Labels, TrainSettings, settle
+from distilset.training.together import State, Together, load_state, state_of
+from distilset.training.trainer import Trainer
 from distilset.types import ImageSet, ImageSpec
 
 Progress = Callable[[int, int, int], None]
@@ -105,18 +105,28 @@ class Judge:
         Sets are of one size. Networks are trained together where `how_many` says so; the result of
         a trial does not depend on it, but for rounding.
         """
-        images, labels = sets(0)
+        found: dict[int, TrialResult] = {}
+        for results in self.each(sets, range(self.trials)):
+            found |= results
+        return [found[trial] for trial in range(self.trials)]
+
+    def each(self, sets: Sets, trials: Sequence[int]) -> Iterator[dict[int, TrialResult]]:
+        """Train the networks of some trials; yield the results of those that are done, by trial.
+
+        A trial is computed as if all of the judge's were asked for, so that it does not matter in
+        how many calls they are made.
+        """
+        images, labels = sets(trials[0])
         check_images(images, labels, self.test)
         trainer, reason = self._trainer(len(images))
         rows = min(len(images), self.protocol.batch)
-        size, why = how_many(self.trials, trainer.network, self.settings, self.test.spec, rows)
-        results: list[TrialResult] = []
-        for trials in groups(self.trials, size):
-            if len(trials) > 1:
-                results += self._group(trials, sets, trainer, reason, why)
+        size, why = how_many(len(trials), trainer.network, self.settings, self.test.spec, rows)
+        for positions in groups(len(trials), size):
+            some = [trials[position] for position in positions]
+            if len(some) > 1:
+                yield dict(zip(some, self._group(some, sets, trainer, reason, why), strict=True))
             else:
-                results.append(self.trial(trials[0], *sets(trials[0]), note=_alone(why)))
-        return results
+                yield {some[0]: self.trial(some[0], *sets(some[0]), note=_alone(why))}
 
     def trial(
         self,
@@ -152,7 +162,7 @@ class Judge:
         )
 
     def _group(
-        self, trials: range, sets: Sets, trainer: Trainer, reason: str, why: str
+        self, trials: Sequence[int], sets: Sets, trainer: Trainer, reason: str, why: str
     ) -> list[TrialResult]:
         """Train the networks of several trials together; one by one if that fails.
 
@@ -181,7 +191,7 @@ class Judge:
         seconds = (perf_counter() - start) / len(trials)
         return [TrialResult(accuracy, seconds, compute) for accuracy in accuracies]
 
-    def _train_group(self, trials: range, sets: Sets, together: Together) -> list[State]:
+    def _train_group(self, trials: Sequence[int], sets: Sets, together: Together) -> list[State]:
         rngs = [self._rng(trial) for trial in trials]
         starts = []
         for rng in rngs:
@@ -220,7 +230,7 @@ def _alone(why: str) -> str:
     return f", one by one ({why})" if why else ""
 
 
-def _one_after_another(progress: Progress, trials: range) -> Callable[[int, int], None]:
+def _one_after_another(progress: Progress, trials: Sequence[int]) -> Callable[[int, int], None]:
     """Report the updates of networks trained together as if they were done one by one."""
 
     def told(done: int, total: int) -> None:

@@ -6,9 +6,9 @@ from torch import Tensor
 from distilset.augment import AugmentConfig
 from distilset.data.normalise import Transform
 from distilset.evaluation.judge import Judge, Progress, Trainers, TrialResult
-from distilset.evaluation.protocols import Protocol
-from distilset.evaluation.step import Labels, TrainSettings
 from distilset.models import NetworkConfig
+from distilset.training.protocols import Protocol
+from distilset.training.step import Labels, TrainSettings
 from distilset.types import ImageSet
 
 

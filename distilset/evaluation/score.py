@@ -1,7 +1,7 @@
 """One row of results: what was trained and scored how, and the accuracies that came of it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal
 
@@ -15,7 +15,8 @@ class Score:
     The fields, in this order, are those of the command line's ``--json`` rows. Accuracies are in
     per cent, ``accuracy_std`` has ddof 0 and is the spread over ``trials``: over networks of one
     set, or, for the random baseline, over networks each with a set of its own. ``images`` is the
-    number of images trained on; ``ipc`` is None for the whole data.
+    number of images trained on; ``ipc`` is None for the whole data. ``pixels`` "png" are the
+    images as an 8-bit export has them; real images, which are bytes, are "float" all the same.
 
     Example:
         >>> facts = dict(run="runs/a", method="atom", dataset="digits", ipc=1, network="convnet",
@@ -36,6 +37,7 @@ class Score:
     trials: int
     labels: Literal["hard", "soft"]
     augmentation: Literal["dsa", "none"]
+    pixels: Literal["float", "png"] = field(default="float", kw_only=True)
     split: str
     images: int
     seed: int

@@ -12,7 +12,7 @@ from typing import Any
 from distilset.errors import DataError
 from distilset.store import BASELINES, METRICS, SCORES, DistilledSet
 
-SETTING = ("network", "norm", "protocol", "epochs", "labels", "augmentation", "split")
+SETTING = ("network", "norm", "protocol", "epochs", "labels", "augmentation", "split", "pixels")
 """The columns that say how a row was trained and scored; rows that agree in them are compared."""
 
 
@@ -169,6 +169,7 @@ def _grouped(
     """Group rows by steps and `SETTING`; in a group by seed and trial, the last one counts."""
     groups: dict[tuple[Any, ...], dict[tuple[str, str], Mapping[str, str]]] = {}
     for row in rows:
+        row = {**row, "pixels": row.get("pixels") or "float"}  # earlier versions had no other
         missing = [key for key in (*SETTING, "accuracy") if row.get(key) is None]
         if missing or None in row:
             what = f"no {missing[0]}" if missing else "more cells than the heading"
@@ -208,7 +209,8 @@ def read_baselines(path: Path, fingerprint: str) -> Iterator[Result]:
     last: dict[tuple[Any, ...], Result] = {}
     for row in _json_lines(path):
         try:
-            setting = {name: str(row[name]) for name in SETTING}
+            setting = {name: str(row[name]) for name in SETTING if name != "pixels"}
+            setting["pixels"] = str(row.get("pixels") or "float")
             values = tuple(math.nan if v is None else float(v) for v in row["accuracies"])
             method, dataset = str(row["method"]), str(row["dataset"])
             name, ipc, images = str(row["run"]), row["ipc"], int(row["images"])

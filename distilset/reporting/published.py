@@ -115,6 +115,8 @@ def _differences(ours: Result, figure: Figure, whitened: dict[str, bool]) -> tup
     if figure.zca is not None and whitened.get(ours.name, figure.zca) != figure.zca:
         ours_said, theirs = ("with", "without") if whitened[ours.name] else ("without", "with")
         differs.append(f"{ours_said} ZCA, theirs {theirs}")
+    if setting["pixels"] == "png":
+        differs.append("our 8-bit PNG images, theirs floats")
     if setting["labels"] != "hard":
         differs.append("soft labels, theirs hard")
     return tuple(differs)

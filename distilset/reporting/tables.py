@@ -29,6 +29,7 @@ class Column:
             text
             for text, said in (
                 ("soft labels", self["labels"] == "soft"),
+                ("8-bit PNG", self["pixels"] == "png"),
                 ("not augmented", self["augmentation"] == "none"),
                 (f"{self['split']} split", self["split"] != "test"),
             )

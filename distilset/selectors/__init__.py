@@ -5,7 +5,7 @@ the table of those that have a name.
 """
 
 from distilset.errors import unknown_name
-from distilset.selectors import herding, kcenter, kmeans, random
+from distilset.selectors import el2n, forgetting, herding, kcenter, kmeans, random
 from distilset.selectors.base import Features, Selector
 
 SELECTORS: dict[str, Selector] = {
@@ -13,6 +13,8 @@ SELECTORS: dict[str, Selector] = {
     "herding": herding.select,
     "kcenter": kcenter.select,
     "kmeans": kmeans.select,
+    "forgetting": forgetting.select,
+    "el2n": el2n.select,
 }
 
 __all__ = ["SELECTORS", "Features", "Selector", "get_selector"]

@@ -63,3 +63,37 @@ def select_by(
         for c in range(len(train.classes))
     ]
     return torch.cat(rows)
+
+
+def hardest(train: ImageSet, ipc: int, hardness: Float[Tensor, " n"]) -> Int64[Tensor, " rows"]:
+    """Pick the images of each class with the largest scores, hardest first; of equals the first."""
+    parts = hardness.split(train.counts)
+    rows = [
+        part.argsort(descending=True, stable=True)[:ipc] + offset
+        for part, offset in zip(parts, train.offsets, strict=False)
+    ]
+    return torch.cat(rows)
+
+
+def selector_name(selector: Selector) -> str:
+    """Return what a function is called in cards and tables."""
+    return str(getattr(selector, "__name__", type(selector).__name__))
+
+
+def check_rows(name: str, rows: object, train: ImageSet, ipc: int) -> Int64[Tensor, " rows"]:
+    """Return the rows that a selector picked, or refuse them.
+
+    Raises:
+        ConfigError: unless they are ``ipc`` different rows of every class, class by class.
+    """
+    wanted = f"int64 rows of the train part, {ipc} different ones of every class, class by class"
+    if not isinstance(rows, Tensor) or rows.dtype != torch.int64 or rows.ndim != 1:
+        got = f"{rows.dtype} {list(rows.shape)}" if isinstance(rows, Tensor) else repr(type(rows))
+        raise ConfigError(f"selector {name} must return {wanted}; got {got}")
+    rows = rows.cpu()
+    inside = bool(((rows >= 0) & (rows < len(train))).all())
+    labels = torch.arange(len(train.classes)).repeat_interleave(ipc)
+    fits = inside and torch.equal(train.labels[rows], labels)
+    if not fits or len(rows.unique()) < len(rows):
+        raise ConfigError(f"selector {name} must return {wanted}; got {rows.tolist()[:10]}")
+    return rows

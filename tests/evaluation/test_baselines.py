@@ -6,7 +6,7 @@ from distilset.errors import ConfigError
 from distilset.evaluation import Trainer, TrainSettings, score_baseline
 from distilset.evaluation import baselines as module
 from distilset.evaluation.baselines import baseline_sets
-from distilset.evaluation.protocols import Protocol
+from distilset.training.protocols import Protocol
 
 
 @pytest.fixture

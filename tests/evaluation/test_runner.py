@@ -8,8 +8,8 @@ from distilset.errors import ConfigError, DataError
 from distilset.evaluation import Trainer, Trainers, score_images
 from distilset.evaluation.checks import label_kind
 from distilset.evaluation.judge import Judge
-from distilset.evaluation.step import TrainSettings
-from distilset.evaluation.together import Together
+from distilset.training.step import TrainSettings
+from distilset.training.together import Together
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ FACTS = {
 }
 FIELDS = [
     *("run", "method", "dataset", "ipc", "network", "norm", "protocol", "epochs", "trials"),
-    *("labels", "augmentation", "split", "images", "seed", "device"),
+    *("labels", "augmentation", "pixels", "split", "images", "seed", "device"),
     *("accuracy_mean", "accuracy_std", "accuracies", "seconds"),
 ]
 

@@ -11,19 +11,22 @@ from distilset.allocator import kept_memory
 from distilset.augment import AugmentConfig, augment, draw_per_image
 from distilset.data.normalise import Transform
 from distilset.errors import DataError
-from distilset.evaluation.protocols import Protocol
-from distilset.evaluation.step import (
+from distilset.hardware import default_chunk, exact_float32, send
+from distilset.rng import Rng
+from distilset.training.protocols import Protocol
+from distilset.training.step import (
     Labels,
     Step,
     TrainSettings,
     chunk_size,
 )
-from distilset.hardware import default_chunk, exact_float32, send
-from distilset.rng import Rng
 from distilset.types import ImageSet, ImageSpec
 
 Progress = Callable[[int, int], None]
 """Called with the updates done and their total."""
+
+Before = Callable[[Tensor, Tensor], None]
+"""Called with the rows of a batch and its images, in normalised space, not yet augmented."""
 
 _REPORT_EVERY = 10
 _TRANSFORM_ROWS = 1024
@@ -57,13 +60,15 @@ class Trainer:
         augmentation: AugmentConfig | None = None,
         progress: Progress | None = None,
         prepare: Callable[[Tensor], Tensor] | None = None,
+        before: Before | None = None,
     ) -> None:
         """Train the network in place, from the weights it has.
 
         ``images`` are in normalised space, or ``prepare`` brings every batch of them there;
         ``labels`` are class indices ``[n]`` or probabilities ``[n, classes]``. Whether to augment
         is the caller's choice, by ``augmentation``. Nothing is read back from the device in the
-        loop: a training that diverges shows in `accuracy`.
+        loop: a training that diverges shows in `accuracy`. ``before`` is called ahead of every
+        update.
 
         Raises:
             DataError: no images, or not one label for each.
@@ -78,6 +83,8 @@ class Trainer:
             for update, rows in enumerate(batches(n, protocol, rng)):
                 index = send(rows, device)
                 batch = images[index] if prepare is None else prepare(images[index])
+                if before is not None:
+                    before(index, batch)
                 if augmentation is not None:
                     draw = draw_per_image(augmentation, draws, len(rows))
                     batch = augment(batch, draw, augmentation)

@@ -6,8 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from distilset.evaluation.step import TrainSettings
 from distilset.hardware import free_device_bytes
+from distilset.training.step import TrainSettings
 from distilset.types import ImageSpec
 
 MEMORY_SHARE = 0.5

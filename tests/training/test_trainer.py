@@ -7,11 +7,11 @@ from torch.nn.functional import cross_entropy, one_hot
 from distilset.augment import AugmentConfig
 from distilset.data.normalise import Transform
 from distilset.errors import DataError
-from distilset.evaluation import Protocol, Trainer, accuracy, train
-from distilset.evaluation.trainer import batches
 from distilset.models import NetworkConfig, build_network, initialise
 from distilset.models.convnet import Norm
 from distilset.rng import Rng
+from distilset.training import Protocol, Trainer, accuracy, train
+from distilset.training.trainer import batches
 from distilset.types import ImageSpec
 
 SPEC = ImageSpec(3, 8, 8)

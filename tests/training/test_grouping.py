@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from distilset.errors import ConfigError
-from distilset.evaluation import TrainSettings, grouping
-from distilset.evaluation.grouping import activations, bytes_of_one, groups, how_many
 from distilset.models import NetworkConfig, build_network
+from distilset.training import TrainSettings, grouping
+from distilset.training.grouping import activations, bytes_of_one, groups, how_many
 from distilset.types import ImageSpec
 
 SPEC = ImageSpec(3, 8, 8)

@@ -1,9 +1,10 @@
+from dataclasses import replace
 from math import cos, pi
 
 import pytest
 
 from distilset.errors import ConfigError
-from distilset.evaluation import PROTOCOLS, WHOLE, Protocol, get_protocol
+from distilset.training import PROTOCOLS, WHOLE, Protocol, get_protocol
 
 
 def test_published_protocols():
@@ -59,3 +60,11 @@ def test_refuses_nonsense(wrong):
 def test_unknown_name():
     with pytest.raises(ConfigError, match="did you mean 'quick'"):
         get_protocol("qick")
+
+
+def test_fifths_fall_at_their_epochs_wherever_training_ends():
+    whole = Protocol("p", epochs=10, batch=5, lr=1.0, schedule="fifths")
+    rates = [whole.lr_at(update, 10) for update in range(20)]
+    assert rates == pytest.approx([1.0] * 6 + [0.2] * 6 + [0.04] * 4 + [0.008] * 4)
+    short = replace(whole, updates=8)
+    assert [short.lr_at(update, 10) for update in range(8)] == rates[:8]

@@ -17,17 +17,17 @@ from torch.nn.functional import cross_entropy
 from distilset.augment import AugmentConfig, Draw, augment, draw_per_image
 from distilset.compilation import Compiled, mark_step
 from distilset.errors import DataError
-from distilset.evaluation.protocols import Protocol
-from distilset.evaluation.step import TrainSettings
-from distilset.evaluation.trainer import (
+from distilset.hardware import exact_float32, send
+from distilset.rng import Rng
+from distilset.training.protocols import Protocol
+from distilset.training.step import TrainSettings
+from distilset.training.trainer import (
     Progress,
     batches,
     check_labelled,
     make_optimizer,
     report,
 )
-from distilset.hardware import exact_float32, send
-from distilset.rng import Rng
 
 State = dict[str, Tensor]
 """The parameters and buffers of one network by name; stacked, of several along a first axis."""

@@ -2,11 +2,11 @@
 
 import torch
 
-from distilset.evaluation import Protocol, Trainer, TrainSettings
-from distilset.evaluation.step import Step
 from distilset.models import initialise
 from distilset.rng import Rng
-from tests.evaluation.test_step import FAST, batch, flat, make, textbook
+from distilset.training import Protocol, Trainer, TrainSettings
+from distilset.training.step import Step
+from tests.training.test_step import FAST, batch, flat, make, textbook
 
 PROTOCOL = Protocol("short", epochs=3, batch=4, lr=0.05, schedule="step")
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from distilset.evaluation.step import Step, TrainSettings, chunk_size, settle
 from distilset.models import NetworkConfig, build_network, initialise
 from distilset.models.convnet import Norm
 from distilset.rng import Rng
+from distilset.training.step import Step, TrainSettings, chunk_size, settle
 from distilset.types import ImageSpec
 from tests.graphs import destroying
 
@@ -108,7 +108,7 @@ def test_gradients_and_scores_outlive_the_next_call_of_a_graph(monkeypatch):
     expected_loss, expected = textbook(make(), images, labels)
     network = make()
     monkeypatch.setattr(torch, "compile", destroying(list(network.parameters())))
-    monkeypatch.setattr("distilset.evaluation.step.uses_graphs", lambda device: True)
+    monkeypatch.setattr("distilset.training.step.uses_graphs", lambda device: True)
     step = Step(network, TrainSettings(compile=True))
     for _ in range(2):  # the second time gradients are there already, and may not be added to
         loss = step.gradients(images, labels, 4)

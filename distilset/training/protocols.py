@@ -10,7 +10,7 @@ from typing import Literal
 
 from distilset.errors import ConfigError, unknown_name
 
-Schedule = Literal["step", "cosine"]
+Schedule = Literal["step", "fifths", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class Protocol:
     The images are shuffled anew for every epoch and the smaller batch at its end is kept. Training
     ends after ``epochs`` or after ``updates``, whichever comes first; None sets no such end.
 
-    ``schedule`` "step" multiplies the learning rate by 0.1 once, at half the epochs; "cosine" lets
-    it fall to 0 over all updates, after rising linearly over the first ``warmup`` of them (a
+    ``schedule`` "step" multiplies the learning rate by 0.1 once, at half the epochs; "fifths" by
+    0.2 after 30, 60 and 80 % of ``epochs``, even where ``updates`` ends earlier; "cosine" lets it
+    fall to 0 over all updates, after rising linearly over the first ``warmup`` of them (a
     fraction). ``augment``: whether DSA is applied, one operation per batch and every image with
     parameters of its own.
 
@@ -71,6 +72,9 @@ class Protocol:
         if self.schedule == "step":
             epoch = update // self.updates_per_epoch(n)
             return self.lr * (0.1 if 2 * epoch >= self.total_epochs(n) else 1.0)
+        if self.schedule == "fifths":
+            share = update // self.updates_per_epoch(n) / (self.epochs or self.total_epochs(n))
+            return self.lr * 0.2 ** sum(share >= part for part in (0.3, 0.6, 0.8))
         rising = int(self.warmup * total)
         if update < rising:
             return self.lr * (update + 1) / rising

@@ -7,11 +7,11 @@ from torch.nn.functional import cross_entropy
 
 from distilset.augment import AugmentConfig
 from distilset.errors import DataError
-from distilset.evaluation import Protocol, Trainer, TrainSettings
-from distilset.evaluation.together import Together, load_state, state_of
 from distilset.models import NetworkConfig, build_network, initialise
 from distilset.models.convnet import Norm
 from distilset.rng import Rng
+from distilset.training import Protocol, Trainer, TrainSettings
+from distilset.training.together import Together, load_state, state_of
 from distilset.types import ImageSpec
 from tests.graphs import destroying
 

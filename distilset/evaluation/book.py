@@ -1,0 +1,141 @@
+"""Trained networks on file, a row of CSV for each: what an interrupted call goes on from."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from distilset.cache import cache_folder
+from distilset.errors import DataError
+from distilset.evaluation.judge import Judge, Sets, TrialResult
+from distilset.evaluation.score import Score
+from distilset.files import write_text
+
+_OWN = ("trial", "accuracy", "seconds", "compute", "key")
+
+
+class Book:
+    """Reads and writes rows; with ``again`` only those count that were made through this object.
+
+    A row belongs to a key, a hash of all that decides its accuracy but the trial. Of rows with the
+    same key and trial the last counts. Rows without a key, from earlier versions, are kept in their
+    file but do not count.
+    """
+
+    def __init__(self, *, again: bool = False) -> None:
+        self._again = again
+        self._made: set[tuple[str, int]] = set()
+
+    def counts(self, key: str, trial: int) -> bool:
+        """Tell whether a result on file is good enough."""
+        return not self._again or (key, trial) in self._made
+
+    def made(self, key: str, trials: Iterable[int]) -> None:
+        """Remember that results were made by this call."""
+        self._made.update((key, trial) for trial in trials)
+
+    def read(self, path: Path, key: str) -> dict[int, TrialResult]:
+        """Return the results of a key that count, by trial.
+
+        Raises:
+            DataError: a file that is no CSV.
+        """
+        found: dict[int, TrialResult] = {}
+        for row in _read(path)[1]:
+            if row.get("key") != key:
+                continue
+            try:
+                trial, compute = int(row["trial"]), row["compute"] or ""
+                result = TrialResult(float(row["accuracy"]), float(row["seconds"]), compute)
+            except (KeyError, TypeError, ValueError):
+                continue  # a row that was damaged by hand
+            if self.counts(key, trial):
+                found[trial] = result
+        return found
+
+    def append(
+        self, path: Path, key: str, facts: Mapping[str, Any], results: Mapping[int, TrialResult]
+    ) -> None:
+        """Append a row for each result; ``facts`` are the columns before it.
+
+        The file is replaced as a whole, under a lock: a kill damages nothing, and of two processes
+        that append at once neither loses a row.
+        """
+        rows = [
+            {
+                **facts,
+                "trial": trial,
+                "accuracy": repr(result.accuracy),
+                "seconds": f"{result.seconds:.3f}",
+                "compute": result.compute,
+                "key": key,
+            }
+            for trial, result in results.items()
+        ]
+        with FileLock(_lock(path)):
+            names, old = _read(path)
+            write_text(path, _text([*dict.fromkeys([*names, *facts, *_OWN])], [*old, *rows]))
+        self.made(key, results)
+
+
+def finish(
+    judge: Judge,
+    sets: Sets,
+    book: Book,
+    path: Path | None,
+    key: str,
+    facts: Mapping[str, Any],
+) -> list[TrialResult]:
+    """Return the results of all trials of a judge, training only those that are not on file.
+
+    Each is on file as soon as it is there. Without a ``path`` all are trained and none is kept.
+    """
+    done = {} if path is None else book.read(path, key)
+    missing = [trial for trial in range(judge.trials) if trial not in done]
+    if missing:
+        for results in judge.each(sets, missing):
+            if path is not None:
+                book.append(path, key, facts, results)
+            done |= results
+    return [done[trial] for trial in range(judge.trials)]
+
+
+def append_baseline(path: Path, score: Score) -> None:
+    """Append a baseline's row, as in ``--json``, to a file of JSON lines, unless it is there."""
+    line = json.dumps(score.as_row(), allow_nan=False) + "\n"
+    with FileLock(_lock(path)):
+        if path.is_file() and line in path.read_text("utf-8", errors="replace"):
+            return
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+def _lock(path: Path) -> Path:
+    """Return the lock of a file; beside the file it would be one more file of a run."""
+    name = blake2b(str(path.resolve()).encode(), digest_size=16).hexdigest()
+    return cache_folder("locks") / f"{name}.lock"
+
+
+def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the heading and the rows of a file; nothing if there is none."""
+    if not path.is_file():
+        return [], []
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            reader = csv.DictReader(file)
+            return list(reader.fieldnames or ()), list(reader)
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} is damaged: {error}; move it away or mend it") from None
+
+
+def _text(names: list[str], rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
