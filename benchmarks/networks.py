@@ -27,9 +27,11 @@ NETWORKS = (
     *("resnet18:pooling=avg", "vit"),
 )
 COLLAPSE = (
-    *("convnet", "resnet18:width=32", "resnet18:width=32,norm=batch"),
-    *("resnet18:width=32,pooling=avg", "convnet,resnet18:width=32"),
+    *(("convnet", 1.0), ("resnet18:width=32", 1.0), ("resnet18:width=32,norm=batch", 1.0)),
+    *(("convnet,resnet18:width=32", 1.0), ("resnet18:width=32", 0.1)),
+    *(("resnet18:width=32,norm=batch", 0.1), ("resnet18:width=32,pooling=avg", 1.0)),
 )
+"""What is distilled on, and the learning rate of the images; the usual one is 1."""
 JUDGES = (
     *("convnet:norm=instance", "resnet18:width=32,norm=instance", "resnet18:width=32,norm=batch"),
 )
@@ -94,12 +96,14 @@ def short_run(train: ds.ImageSet, network: str, method: str, steps: int) -> dict
 
 def collapse(splits: ds.Splits, arguments: argparse.Namespace, done: set) -> Iterator[dict]:
     """Distil on ResNet-18 in its forms and on ConvNet; train both on each result."""
-    for network in COLLAPSE:
-        if (network,) in done:
+    for network, lr in COLLAPSE:
+        if (network, lr) in done:
             continue
         steps = arguments.long
-        made = ds.distill(splits.train, method="atom", ipc=10, steps=steps, network=network)
-        row: dict[str, Any] = {"network": network, "steps": steps}
+        made = ds.distill(
+            splits.train, method="atom", ipc=10, steps=steps, network=network, image_lr=lr
+        )
+        row: dict[str, Any] = {"network": network, "image_lr": lr, "steps": steps}
         yield row | {judge: score(made, splits, judge, arguments.trials) for judge in JUDGES}
 
 
@@ -114,7 +118,10 @@ def measure(arguments: argparse.Namespace) -> dict:
         result |= json.loads(path.read_text())
     for name in arguments.part or PARTS:
         rows = result.setdefault(name, [])
-        done = {tuple(row[key] for key in ("network", "method") if key in row) for row in rows}
+        done = {
+            tuple(row[key] for key in ("network", "method", "image_lr") if key in row)
+            for row in rows
+        }
         for row in PARTS[name](splits, arguments, done):
             print(name, row, file=sys.stderr, flush=True)
             rows.append(row)
