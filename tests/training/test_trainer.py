@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,15 +51,23 @@ def test_every_epoch_holds_every_image_once():
     assert epochs[0].tolist() != epochs[1].tolist() != epochs[2].tolist()
 
 
-def test_equals_a_textbook_loop():
+@pytest.mark.parametrize("clip", [None, 0.2])
+def test_equals_a_textbook_loop(clip):
     network, (images, labels) = make(), data()
     optimizer = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
     for update, rows in enumerate(batches(10, PROTOCOL, Rng(0))):
         optimizer.param_groups[0]["lr"] = 0.05 if update < 6 else 0.005
         optimizer.zero_grad()
         cross_entropy(network(images[rows]), labels[rows]).backward()
+        if clip is not None:
+            length = math.sqrt(sum(float((p.grad**2).sum()) for p in network.parameters()))
+            assert length > 2 * clip  # or the case is none
+            for parameter in network.parameters():
+                parameter.grad *= clip / length
         optimizer.step()
-    torch.testing.assert_close(trained(), weights(network), rtol=1e-4, atol=1e-5)
+    found = make()
+    train(found, images, labels, replace(PROTOCOL, clip=clip), Rng(0))
+    torch.testing.assert_close(weights(found), weights(network), rtol=1e-4, atol=1e-5)
 
 
 def test_same_seed_same_bits_and_global_state_untouched():
