@@ -12,7 +12,7 @@ ORDER = [
     *("methods", "config", "stated"),
     *("card", "grid", "store", "optimise", "checkpoint", "initial"),
     *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "live", "session"),
-    *("catalogue", "reporting", "api", "terminal", "testing", "cli", "__main__"),
+    *("catalogue", "reporting", "api", "apps", "terminal", "testing", "cli", "__main__"),
 ]
 
 ROOT = Path(distilset.__file__).parent

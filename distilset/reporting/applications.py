@@ -1,0 +1,107 @@
+"""What applications leave in their folders, read for a report: settings, plots, a table."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from distilset.errors import DataError
+from distilset.files import write_text
+from distilset.store import CARD
+
+SETTINGS, SUMMARY = "app.toml", "summary.json"
+PLOTS = "plot*.svg"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An application's result as a reader sees it: a table of texts under a title.
+
+    ``lede`` is a sentence above the table, ``caption`` says what its cells are. The first column
+    names the row; the others are set to the right.
+
+    Raises:
+        ValueError: a row of another length than the heading, or what is not text.
+    """
+
+    title: str
+    lede: str
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        words = (self.title, self.lede, self.caption, *self.head)
+        cells = (cell for row in self.rows for cell in row)
+        if not all(isinstance(text, str) for text in (*words, *cells)):
+            raise ValueError("a summary is made of text")
+        if any(len(row) != len(self.head) for row in self.rows):
+            raise ValueError(f"a row has another number of cells than the heading {self.head}")
+
+    def markdown(self) -> str:
+        """Write the table with its caption as Markdown."""
+        lines = [" | ".join(cells) for cells in (self.head, *self.rows)]
+        lines.insert(1, "|".join(["---", *["---:"] * (len(self.head) - 1)]))
+        return "\n".join([*(f"| {line} |" for line in lines), "", self.caption, ""])
+
+
+@dataclass(frozen=True)
+class AppFacts:
+    """An application's folder: its kind, settings, summary, and plots as SVG by file name."""
+
+    path: Path
+    kind: str
+    settings: Mapping[str, Mapping[str, Any]]
+    summary: Summary
+    plots: tuple[tuple[str, str], ...]
+
+
+def is_app(path: Path) -> bool:
+    """Tell whether a folder is an application's."""
+    return (path / SETTINGS).is_file() and not (path / CARD).is_file()
+
+
+def read_settings(path: Path) -> dict[str, dict[str, Any]]:
+    """Read ``app.toml``.
+
+    Raises:
+        DataError: if it is missing or damaged.
+    """
+    file = path / SETTINGS
+    try:
+        tables = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file} is damaged: {error}") from None
+    whole = all(isinstance(table, dict) for table in tables.values())
+    if not whole or not isinstance(tables.get("app", {}).get("kind"), str):
+        raise DataError(f"{file} is damaged: it needs tables, and app.kind")
+    return tables
+
+
+def write_summary(path: Path, summary: Summary) -> None:
+    """Write a summary into an application's folder."""
+    write_text(path / SUMMARY, json.dumps(asdict(summary), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_application(path: Path) -> AppFacts:
+    """Read an application's folder.
+
+    Raises:
+        DataError: if it has no results yet, or is damaged.
+    """
+    settings = read_settings(path)
+    if not (path / SUMMARY).is_file():
+        raise DataError(f"the study at {path} is not finished; finish it with --resume first")
+    plots = tuple((p.name, p.read_text("utf-8")) for p in sorted(path.glob(PLOTS)))
+    return AppFacts(path, settings["app"]["kind"], settings, _read_summary(path / SUMMARY), plots)
+
+
+def _read_summary(file: Path) -> Summary:
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        head, rows = tuple(found.pop("head")), tuple(tuple(row) for row in found.pop("rows"))
+        return Summary(head=head, rows=rows, **found)
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{file} is damaged: {error!r}") from None
