@@ -15,6 +15,7 @@ _HOMES = {
     "load_network": "distilset.trained",
     "import_set": "distilset.exchange",
     "export_set": "distilset.exchange",
+    "search": "distilset.apps.nas",
     "DistilledSet": "distilset.store",
     "ImageSet": "distilset.types",
     "Splits": "distilset.types",
@@ -36,12 +37,14 @@ __all__ = [
     "load_data",
     "load_network",
     "report",
+    "search",
     "select",
     "train_network",
 ]
 
 if TYPE_CHECKING:
     from distilset.api import distill, evaluate, select, train_network
+    from distilset.apps.nas import search
     from distilset.data import load_data
     from distilset.errors import ConfigError, DataError
     from distilset.exchange import export_set, import_set

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
@@ -41,7 +41,7 @@ class _End:
     """Sent after the last result of a task."""
 
 
-def spread(work: Doer, tasks: Sequence[Any], number: int) -> Iterator[Any]:
+def spread(work: Doer, tasks: Sequence[Any], number: int) -> Generator[Any, None, None]:
     """Yield the results of all tasks, in whatever order they come, from ``number`` processes.
 
     With one process the work is done in this one. Workers end when the iterator is closed, and when

@@ -1,16 +1,15 @@
 """What is trained in a search: one network of the space on every proxy set, and on everything."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from distilset.apps.space import Member
 from distilset.augment import AugmentConfig
 from distilset.data.normalise import Transform
 from distilset.evaluation.judge import Judge, Trainers, TrialResult
 from distilset.hardware import threads as limit_threads
-from distilset.apps.space import Member
 from distilset.rng import Rng
 from distilset.training.protocols import Protocol
 from distilset.training.step import TrainSettings
@@ -173,7 +172,6 @@ class Work:
     def passes_of(self, proxy: str) -> int:
         """Return how many images go through a network in one training on a proxy set."""
         return passes(self.protocol_of(proxy), self.images_of(proxy))
-
 
 
 def passes(protocol: Protocol, n: int) -> int:

@@ -13,6 +13,7 @@ from distilset.cli.evaluating import evaluate
 from distilset.cli.exchanging import export, import_
 from distilset.cli.looking import list_, select, show
 from distilset.cli.options import KINDS
+from distilset.cli.searching import nas
 from distilset.cli.telling import compare, report
 from distilset.cli.training import train
 from distilset.errors import DistilsetError
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (distill, select, evaluate, report, compare, train, bank, show, export):
+for command in (distill, select, evaluate, report, compare, train, nas, bank, show, export):
     app.command()(command)
 app.command("list")(list_)
 app.command("import")(import_)
