@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from distilset.apps.correlation import Correlation, best_of, correlate, worse
 from distilset.apps.trainings import WHOLE
+from distilset.reporting.applications import Summary
 from distilset.rng import Rng
 
 
@@ -189,11 +190,15 @@ def caption(found: Sequence[Finding], split: str) -> str:
     )
 
 
-def markdown(found: Sequence[Finding], split: str) -> str:
-    """Write the table in Markdown."""
-    rows = [HEADS, ("---",) * len(HEADS), *table(found)]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([*lines, "", caption(found, split)]) + "\n"
+def summary(found: Sequence[Finding], space: str, data: str, split: str) -> Summary:
+    """Return the result as reports show it."""
+    whole = found[-1]
+    lede = (
+        f"Every network of {space} ({whole.space.n} of them) was trained on each proxy set and on "
+        "all the data; a proxy is good if it puts them in the same order."
+    )
+    title = f"Search of {space} on {data}"
+    return Summary(title, lede, caption(found, split), HEADS, tuple(table(found)))
 
 
 def rows_text(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

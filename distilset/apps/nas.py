@@ -8,17 +8,19 @@ from os import PathLike
 from pathlib import Path
 
 from distilset.api import train_settings
-from distilset.apps.findings import Finding, Proxy, Trainings, find, gathered, markdown, rows_text
+from distilset.apps.findings import Finding, Proxy, Trainings, find, gathered, rows_text, summary
 from distilset.apps.folder import TABLE, AppFolder, check_free
-from distilset.apps.planning import Plan, Wish, plan_search
+from distilset.apps.planning import Plan, plan_search
 from distilset.apps.processes import spread
 from distilset.apps.reference import FILE, Cache, Known, read_reference, write_reference
 from distilset.apps.searchplots import draw
 from distilset.apps.space import Given
 from distilset.apps.trainings import WHOLE, Done, Job
+from distilset.apps.wish import Wish
 from distilset.evaluation.matrix import Entry
 from distilset.files import write_text
 from distilset.hardware import threads as limit_threads
+from distilset.reporting.applications import SUMMARY, write_summary
 from distilset.store import DistilledSet
 from distilset.types import Splits
 
@@ -114,9 +116,11 @@ class Search:
             "findings": [one.as_row() for one in found],
         }
         write_text(folder.path / FINDINGS, json.dumps(document, indent=2) + "\n")
-        text = markdown(found, plan.work.scored.role)
         draw(folder.path, trained, found, plan.work.scored.role)
-        write_text(folder.path / TABLE, text)
+        data, split = plan.work.train.info.name, plan.work.scored.role
+        shown = summary(found, plan.space, data, split)
+        write_text(folder.path / TABLE, shown.markdown())
+        write_summary(folder.path, shown)
         return found
 
     def _trainings(
@@ -151,7 +155,7 @@ def open_search(
     reference = {} if file is None else read_reference(file, plan.reference_facts)
     folder = AppFolder(out, KIND, plan.settings, resume=resume, overwrite=overwrite)
     if not folder.rows():
-        for name in (FILE, FINDINGS):
+        for name in (FILE, FINDINGS, SUMMARY):
             (folder.path / name).unlink(missing_ok=True)
     left_out = [{"member": name, "reason": why} for name, why in plan.chosen.left_out]
     write_text(folder.path / LEFT_OUT, rows_text(["member", "reason"], left_out))

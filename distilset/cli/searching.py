@@ -73,7 +73,8 @@ def nas(
     """Search for networks or settings on RUNs, and correlate with training on the whole data."""
     from distilset.api import train_settings
     from distilset.apps.folder import check_free
-    from distilset.apps.planning import Wish, plan_search
+    from distilset.apps.planning import plan_search
+    from distilset.apps.wish import Wish
     from distilset.cli.evaluating import entries_of
     from distilset.hardware import threads as limit_threads
     from distilset.store import DistilledSet
