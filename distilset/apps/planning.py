@@ -28,20 +28,19 @@ from distilset.workers import BYTES
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A search whose every question is settled; ``costs`` are of one image, by member."""
+    """A search whose every question is settled."""
 
     wish: Wish
     space: str
     chosen: Chosen
     work: Work
     proxies: tuple[Proxy, ...]
-    costs: dict[str, float]
     settings: dict[str, dict[str, Any]]
 
     @property
     def jobs(self) -> list[Job]:
         """Every training of the search, the dearest networks first, each with all of its own."""
-        members = sorted(self.chosen.members, key=lambda m: self.costs[m.name], reverse=True)
+        members = sorted(self.chosen.members, key=lambda m: self.work.costs[m.name], reverse=True)
         return [
             Job(member, proxy.name, trial)
             for member in members
@@ -61,7 +60,7 @@ class Plan:
             scored += len(work.test)
         n = work.images_of(job.proxy)
         taken, updates = work.passes_of(job.proxy), work.protocol_of(job.proxy).total_updates(n)
-        return training_cost(self.costs[job.member.name], taken, updates, scored)
+        return training_cost(work.costs[job.member.name], taken, updates, scored)
 
     def cost_by_proxy(self) -> dict[str, float]:
         """Return the estimated operations of all trainings on each proxy."""
@@ -155,10 +154,10 @@ def plan_search(entries: Sequence[Entry], wish: Wish) -> Plan:
     test = splits.test if wish.split == "val" else scored
     work = Work(
         splits.train, scored, test, first.distilled.transform, tuple(sets), protocol, early,
-        wish.whole, wish.trials, wish.seed, AugmentConfig(), wish.settings,
+        wish.whole, wish.trials, wish.seed, AugmentConfig(), wish.settings, costs,
     )  # fmt: skip
     settings = _settings(wish, space.name, chosen, work, sets)
-    return Plan(wish, space.name, chosen, work, tuple(proxies), costs, settings)
+    return Plan(wish, space.name, chosen, work, tuple(proxies), settings)
 
 
 def _check_entries(entries: Sequence[Entry], wish: Wish) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from distilset.errors import ConfigError, DistilsetError
 
@@ -29,6 +29,7 @@ _PINNING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 """Variables that would bind the first thread of every worker to the same core."""
 
 
+@runtime_checkable
 class Doer(Protocol):
     """What can be spread: gives results, one by one, for every task it is given."""
 

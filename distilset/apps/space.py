@@ -111,7 +111,7 @@ class Space:
 
 
 def factorial(
-    name: str, network: Mapping[str, Any], factors: Mapping[str, Iterable[Any]], **options: Any
+    name: str, network: Mapping[str, Any], factors: Mapping[str, Any], **options: Any
 ) -> Space:
     """Return the space of all combinations of levels; factors are options or `TRAINING`.
 

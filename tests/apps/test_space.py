@@ -9,7 +9,7 @@ from distilset.training.protocols import WHOLE
 from distilset.types import ImageSpec
 
 CONVNET = {"name": "convnet"}
-NUMBER = 3
+NUMBER, NUMBERS = 3, [3]
 LISTED = ["convnet:width=8", "mlp"]
 
 
@@ -57,7 +57,7 @@ def test_names_are_read_back_to_the_same_network():
 
 def test_fewer_than_two_networks_that_fit_are_refused():
     with pytest.raises(ConfigError, match=r"1 of the 2 in space own fit .*vit:"):
-        fits(["convnet", "vit:patch=5"], 32)
+        fits(["convnet", "vit:width=64,heads=7"], 32)
     with pytest.raises(ConfigError, match="two networks or more; 1 of the 1"):
         fits(["convnet", "convnet:depth=3"])  # the same at 32 pixels
 
@@ -120,7 +120,7 @@ def test_bad_words_are_refused():
     with pytest.raises(ConfigError, match="one network; got a pool"):
         get_space(["convnet,mlp"], CONVNET)
     with pytest.raises(ConfigError, match="texts like"):
-        get_space([3], CONVNET)
+        get_space(f"{__name__}:NUMBERS", CONVNET)
     for factors in ({"lr": [0.0]}, {"lr": [-1]}, {"weight_decay": ["x"]}, {"augmentation": ["x"]}):
         with pytest.raises(ConfigError):
             factorial("own", CONVNET, factors)
