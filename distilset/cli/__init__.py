@@ -11,6 +11,7 @@ import typer
 from distilset.cli.distilling import bank, distill
 from distilset.cli.evaluating import evaluate
 from distilset.cli.exchanging import export, import_
+from distilset.cli.learning import continual
 from distilset.cli.looking import list_, select, show
 from distilset.cli.options import KINDS
 from distilset.cli.telling import compare, report
@@ -28,7 +29,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (distill, select, evaluate, report, compare, train, bank, show, export):
+COMMANDS = (distill, select, evaluate, report, compare, train, continual, bank, show, export)
+for command in COMMANDS:
     app.command()(command)
 app.command("list")(list_)
 app.command("import")(import_)
