@@ -11,6 +11,8 @@ _HOMES = {
     "select": "distilset.api",
     "evaluate": "distilset.api",
     "report": "distilset.reporting",
+    "continual": "distilset.apps.continual",
+    "ReplayMemory": "distilset.apps.memory",
     "train_network": "distilset.api",
     "load_network": "distilset.trained",
     "import_set": "distilset.exchange",
@@ -28,8 +30,10 @@ __all__ = [
     "DataError",
     "DistilledSet",
     "ImageSet",
+    "ReplayMemory",
     "Splits",
     "__version__",
+    "continual",
     "distill",
     "evaluate",
     "export_set",
@@ -44,6 +48,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from distilset.api import distill, evaluate, select, train_network
+    from distilset.apps.continual import continual
+    from distilset.apps.memory import ReplayMemory
     from distilset.apps.nas import search
     from distilset.data import load_data
     from distilset.errors import ConfigError, DataError

@@ -9,6 +9,7 @@ from distilset.allocator import kept_memory
 from distilset.bank import Bank, Report
 from distilset.banks import Banks
 from distilset.config import RunConfig
+from distilset.data.normalise import Transform
 from distilset.hardware import threads
 from distilset.live import TensorBoard
 from distilset.optimise import Record
@@ -75,17 +76,22 @@ class Session:
         return distilled
 
 
-def open_session(config: RunConfig, train: ImageSet, folder: RunFolder | None = None) -> Session:
+def open_session(
+    config: RunConfig,
+    train: ImageSet,
+    folder: RunFolder | None = None,
+    transform: Transform | None = None,
+) -> Session:
     """Check everything that can be checked before the first step, and measure a step.
 
-    Nothing is written.
+    Nothing is written. ``transform`` takes the place of the one fitted on ``train``.
 
     Raises:
         ConfigError: settings that do not fit the data or the machine.
         DataError: a run to be resumed that was made from other data, or is damaged.
     """
     with threads(config.engine.threads):  # a whitening fitted by more threads differs in its bits
-        plan = make_plan(config, train)
+        plan = make_plan(config, train, transform)
     with threads(plan.config.engine.threads):
         resuming = folder is not None and folder.earlier is not None
         progress = resume(folder.path, plan) if folder and resuming else begin(plan)

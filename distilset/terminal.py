@@ -192,6 +192,30 @@ def training_bars(console: Console) -> Iterator[Any]:
         close()
 
 
+@contextmanager
+def job_bars(console: Console, phases: Sequence[str]) -> Iterator[Any]:
+    """Give a ``watch(what, done, total)``: a bar for each phase, beside it what else is told."""
+    shown: list[tuple[str, Bar]] = []
+    reached = [0]
+
+    def watch(what: str, done: int, total: int) -> None:
+        if what not in phases:
+            shown[0][1].update(reached[0], f"{what}: step {done} of {total}")
+            return
+        if not shown or shown[0][0] != what:
+            while shown:
+                shown.pop()[1].close()
+            shown.append((what, Bar(console, what, total, done)))
+        reached[0] = done
+        shown[0][1].update(done)
+
+    try:
+        yield watch
+    finally:
+        while shown:
+            shown.pop()[1].close()
+
+
 _USUAL = {"labels": "hard", "augmentation": "dsa", "pixels": "float"}
 """Columns that are shown only where a row has something else."""
 

@@ -11,6 +11,7 @@ import typer
 from distilset.cli.distilling import bank, distill
 from distilset.cli.evaluating import evaluate
 from distilset.cli.exchanging import export, import_
+from distilset.cli.learning import continual
 from distilset.cli.looking import list_, select, show
 from distilset.cli.options import KINDS
 from distilset.cli.searching import nas
@@ -29,7 +30,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (distill, select, evaluate, report, compare, train, nas, bank, show, export):
+COMMANDS = (distill, select, evaluate, report, compare, train, continual, nas, bank, show, export)
+for command in COMMANDS:
     app.command()(command)
 app.command("list")(list_)
 app.command("import")(import_)

@@ -1,5 +1,6 @@
 """What applications leave in their folders, read for a report: settings, plots, a table."""
 
+import base64
 import json
 import tomllib
 from collections.abc import Mapping
@@ -56,6 +57,18 @@ class AppFacts:
     settings: Mapping[str, Mapping[str, Any]]
     summary: Summary
     plots: tuple[tuple[str, str], ...]
+
+    @property
+    def pictures(self) -> list[str]:
+        """The plots as data URIs for images, in which no script can run."""
+        packed = (base64.b64encode(text.encode("utf-8")).decode("ascii") for _, text in self.plots)
+        return [f"data:image/svg+xml;base64,{text}" for text in packed]
+
+    @property
+    def shown_settings(self) -> list[tuple[str, list[tuple[str, str]]]]:
+        """The tables of ``app.toml`` as texts."""
+        tables = self.settings.items()
+        return [(name, [(k, str(v)) for k, v in table.items()]) for name, table in tables]
 
 
 def is_app(path: Path) -> bool:
