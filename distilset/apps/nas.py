@@ -62,7 +62,7 @@ class Search:
             if job.key not in self.done:
                 tasks.setdefault(job.member.name, []).append(job)
         total = sum(plan.cost(job) for job in jobs)
-        spent = sum(plan.cost(job) for job in jobs if job.key in self.done)
+        spent = sum((plan.cost(job) for job in jobs if job.key in self.done), 0.0)
         tell(spent, total, "")
         workers = min(plan.workers, len(tasks))
         work = plan.sharing(workers)

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import IO, Any, BinaryIO, Protocol, runtime_checkable
 
 from distilset.errors import ConfigError, DistilsetError
 
@@ -33,7 +33,7 @@ _PINNING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 class Doer(Protocol):
     """What can be spread: gives results, one by one, for every task it is given."""
 
-    def do(self, task: Any) -> Iterable[Any]:
+    def do(self, task: Any, /) -> Iterable[Any]:
         """Yield the results of a task."""
         ...
 
@@ -110,7 +110,7 @@ class _Worker:
         except BaseException as error:
             results.put(error)
 
-    def _ask(self, task: Any, to: BinaryIO, back: BinaryIO) -> Iterator[Any]:
+    def _ask(self, task: Any, to: IO[bytes], back: IO[bytes]) -> Iterator[Any]:
         with suppress(BrokenPipeError):
             pickle.dump(task, to, pickle.HIGHEST_PROTOCOL)
             to.flush()

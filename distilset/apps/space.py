@@ -35,8 +35,8 @@ class Member:
     """
 
     network: NetworkConfig
-    lr: float | None = None
-    weight_decay: float | None = None
+    lr: float | int | None = None
+    weight_decay: float | int | None = None
     augmentation: str | None = None
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class Member:
     def protocol(self, base: Protocol) -> Protocol:
         """Return a protocol as this member has it."""
         stated = {"lr": self.lr, "weight_decay": self.weight_decay}
-        changes: dict[str, Any] = {key: value for key, value in stated.items() if value is not None}
+        changes: dict[str, Any] = {k: float(v) for k, v in stated.items() if v is not None}
         if self.augmentation is not None:
             changes["augment"] = self.augmentation != "none"
         return replace(base, **changes)

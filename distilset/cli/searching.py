@@ -123,7 +123,9 @@ def _plan_table(plan: Any, out: Path) -> Any:
         ("processes", str(plan.workers)),
     ]
     for name, cost in plan.cost_by_proxy().items():
-        rows.append((f"work, {name}", f"{cost / 1e12:,.1f} T operations, estimated"))
+        tera = cost / 1e12
+        text = f"{tera:,.0f}" if tera >= 10 else f"{tera:.2g}"
+        rows.append((f"work, {name}", f"{text} T operations, estimated"))
     return plain_table("", ("plan", str(out)), rows)
 
 
