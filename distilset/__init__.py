@@ -17,6 +17,7 @@ _HOMES = {
     "load_network": "distilset.trained",
     "import_set": "distilset.exchange",
     "export_set": "distilset.exchange",
+    "search": "distilset.apps.nas",
     "DistilledSet": "distilset.store",
     "ImageSet": "distilset.types",
     "Splits": "distilset.types",
@@ -40,6 +41,7 @@ __all__ = [
     "load_data",
     "load_network",
     "report",
+    "search",
     "select",
     "train_network",
 ]
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from distilset.api import distill, evaluate, select, train_network
     from distilset.apps.continual import continual
     from distilset.apps.memory import ReplayMemory
+    from distilset.apps.nas import search
     from distilset.data import load_data
     from distilset.errors import ConfigError, DataError
     from distilset.exchange import export_set, import_set

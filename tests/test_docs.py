@@ -80,3 +80,16 @@ def test_the_example_of_the_replay_memory():
         found = doctest.testmod(module)
         assert found.attempted
         assert not found.failed
+
+
+def test_the_search_of_the_docs(tmp_path, monkeypatch, capsys):
+    """As printed, but for the length of the trainings."""
+    (code,) = blocks("docs/search.md")
+    shorter = code.replace("reference_updates=100)", "reference_updates=2, epochs=1, threads=1)")
+    assert shorter != code
+    monkeypatch.chdir(tmp_path)
+    exec(shorter, {})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "kcenter-5",
+        "whole",
+    ]

@@ -84,16 +84,16 @@ def spearman(
     return _ratio((a * b).sum(1), np.sqrt((a**2).sum(1) * (b**2).sum(1)))
 
 
-def kendall(x: Values, y: Values, counts: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " rows"]:
+def kendall(
+    x: Values, y: Values, counts: Float[np.ndarray, "rows n"]
+) -> Float[np.ndarray, " rows"]:
     """Kendall's tau-b where network i is there ``counts[row, i]`` times; NaN as for Spearman.
 
     With s the signs of the differences of all pairs, tau-b is sum(s_x s_y) over
     sqrt(sum(s_x^2) sum(s_y^2)); a network and its own copy are a tie.
     """
     a, b = (np.sign(values[:, None] - values[None, :]) for values in (x, y))
-    both, first, second = (
-        ((counts @ pairs) * counts).sum(1) for pairs in (a * b, a**2, b**2)
-    )
+    both, first, second = (((counts @ pairs) * counts).sum(1) for pairs in (a * b, a**2, b**2))
     return _ratio(both, np.sqrt(first * second))
 
 

@@ -1,11 +1,11 @@
 """What training a network will cost, estimated from its shape: for plans and for the time left."""
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from distilset.models import NetworkConfig, build_network, is_own
-from distilset.training.grouping import activations
 from distilset.types import ImageSpec
 
 ACTIVATION = 1000.0
@@ -26,17 +26,31 @@ def shape_only(config: NetworkConfig, spec: ImageSpec, classes: int) -> nn.Modul
 
 
 @torch.no_grad()
-def forward_flops(network: nn.Module, spec: ImageSpec) -> int:
-    """Count the operations of a forward pass on one image."""
+def forward_work(network: nn.Module, spec: ImageSpec) -> tuple[int, int]:
+    """Count, for one image, the operations of convolutions and products, and the activations.
+
+    What attention multiplies besides its layers is not counted.
+    """
+    operations, numbers = [0], [0]
+
+    def count(layer: nn.Module, _inputs: Sequence[Tensor], output: Tensor) -> None:
+        numbers[0] += output.numel()
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            operations[0] += 2 * output.numel() * layer.weight[0].numel()
+
+    layers = [module for module in network.modules() if not list(module.children())]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
     device = next(network.parameters()).device
-    with FlopCounterMode(display=False) as counter:
-        network.eval()(torch.zeros(1, *spec.shape, device=device))
-    return counter.get_total_flops()
+    network.eval()(torch.zeros(1, *spec.shape, device=device))
+    for hook in hooks:
+        hook.remove()
+    return operations[0], numbers[0]
 
 
 def image_cost(network: nn.Module, spec: ImageSpec) -> float:
     """Estimate training on one image once, in operations: three forward passes, and memory."""
-    return 3 * forward_flops(network, spec) + ACTIVATION * activations(network, spec)
+    operations, numbers = forward_work(network, spec)
+    return 3 * operations + ACTIVATION * numbers
 
 
 def training_cost(per_image: float, passes: int, updates: int, scored: int) -> float:

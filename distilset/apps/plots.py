@@ -1,4 +1,4 @@
-"""One style for the plots of applications: PNG and SVG, colours that the colour-blind tell apart."""
+"""One style for the plots of applications: PNG and SVG, in colours for the colour-blind too."""
 
 from io import BytesIO
 from pathlib import Path
@@ -57,7 +57,7 @@ def marker(number: int) -> str:
 
 def plain(text: str) -> str:
     """Return a name so that no part of it is read as a formula."""
-    return text.replace("\\", "/").replace("$", r"\$")
+    return text.replace("$", r"\$")
 
 
 def save(drawn: "Figure", folder: Path, name: str) -> list[Path]:

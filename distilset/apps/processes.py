@@ -10,11 +10,11 @@ import subprocess
 import sys
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from distilset.errors import ConfigError, DistilsetError
 
@@ -29,6 +29,7 @@ _PINNING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 """Variables that would bind the first thread of every worker to the same core."""
 
 
+@runtime_checkable
 class Doer(Protocol):
     """What can be spread: gives results, one by one, for every task it is given."""
 
@@ -41,7 +42,7 @@ class _End:
     """Sent after the last result of a task."""
 
 
-def spread(work: Doer, tasks: Sequence[Any], number: int) -> Iterator[Any]:
+def spread(work: Doer, tasks: Sequence[Any], number: int) -> Generator[Any, None, None]:
     """Yield the results of all tasks, in whatever order they come, from ``number`` processes.
 
     With one process the work is done in this one. Workers end when the iterator is closed, and when

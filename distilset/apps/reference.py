@@ -32,9 +32,7 @@ class Known:
     source: str = "trained"
 
 
-def write_reference(
-    path: Path, facts: Mapping[str, Any], members: Mapping[str, Known]
-) -> None:
+def write_reference(path: Path, facts: Mapping[str, Any], members: Mapping[str, Known]) -> None:
     """Write accuracies with what they hold for: schedule, split, data, transform, seed."""
     rows = {
         name: {key: _jsonable(value) for key, value in asdict(known).items() if key != "source"}

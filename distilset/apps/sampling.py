@@ -26,8 +26,8 @@ def stratified(levels: Levels, count: int, number: int, rng: Rng) -> list[int]:
     """
     if not 1 <= number <= count:
         raise ConfigError(f"a sample must have 1 to {count} members of the space; got {number}")
-    codes = np.array([np.unique(_texts(level), return_inverse=True)[1] for level in levels.values()])
-    codes = codes.reshape(len(levels), count)
+    coded = [np.unique(_texts(level), return_inverse=True)[1] for level in levels.values()]
+    codes = np.array(coded, dtype=np.int64).reshape(len(levels), count)
     inside = np.zeros(count, dtype=bool)
     inside[rng.numpy("sample").permutation(count)[:number]] = True
     while (swap := _best_swap(codes, inside)) is not None:

@@ -43,7 +43,9 @@ class Member:
         for name, least in (("lr", "above 0"), ("weight_decay", "0 or more")):
             value = getattr(self, name)
             fits = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (fits and isfinite(value) and value >= 0 and (value or name != "lr")):
+            if value is not None and not (
+                fits and isfinite(value) and value >= 0 and (value or name != "lr")
+            ):
                 raise ConfigError(f"{name} of a space must be a number {least}; got {value!r}")
         if self.network.pool:
             raise ConfigError(f"a member of a space is one network; got a pool ({self.network})")
@@ -101,9 +103,6 @@ class Space:
 
     A ConvNet whose map would shrink below 2 pixels leaves poolings out when it is built; in a space
     that varies pooling and depth such a member is not what its name says.
-
-    Raises:
-        ConfigError: a member that is listed twice.
     """
 
     name: str
@@ -112,7 +111,7 @@ class Space:
 
 
 def factorial(
-    name: str, network: Mapping[str, Any], factors: Mapping[str, Iterable[Any]], **options: Any
+    name: str, network: Mapping[str, Any], factors: Mapping[str, Any], **options: Any
 ) -> Space:
     """Return the space of all combinations of levels; factors are options or `TRAINING`.
 

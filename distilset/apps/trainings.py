@@ -1,23 +1,25 @@
 """What is trained in a search: one network of the space on every proxy set, and on everything."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from distilset.apps.space import Member
 from distilset.augment import AugmentConfig
 from distilset.data.normalise import Transform
 from distilset.evaluation.judge import Judge, Trainers, TrialResult
 from distilset.hardware import threads as limit_threads
-from distilset.apps.space import Member
 from distilset.rng import Rng
 from distilset.training.protocols import Protocol
-from distilset.training.step import TrainSettings
+from distilset.training.step import TrainSettings, eager
 from distilset.types import ImageSet
 
 WHOLE, EARLY = "whole", "early"
 """Names of the two that train on the whole data: to its end, and as long as a proxy takes."""
+
+COMPILE_FROM = 1e13
+"""Operations from which compiling a network (20 to 30 s) pays: eager they take about a minute."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,8 @@ class Work:
     """All that the trainings of a search share; may be sent to another process.
 
     ``scored`` is the part on which networks are compared; ``test`` the part on which networks
-    trained on everything are scored besides, or None.
+    trained on everything are scored besides, or None. ``costs`` are of training on one image, by
+    member, in operations.
     """
 
     train: ImageSet
@@ -102,6 +105,7 @@ class Work:
     seed: int
     augmentation: AugmentConfig
     settings: TrainSettings
+    costs: Mapping[str, float]
     threads: int | None = None
 
     def do(self, jobs: Sequence[Job]) -> Iterator[Done]:
@@ -114,13 +118,15 @@ class Work:
                     yield self._on_everything(job, trainers)
 
     def _panel(
-        self, member: Member, protocol: Protocol, trainers: Trainers, slots: int, per: int
+        self, member: Member, protocol: Protocol, trainers: Trainers, n: int, slots: int, per: int
     ) -> Panel:
+        """Return the judge of ``slots`` trainings on ``n`` images; much work is compiled."""
         operations = member.operations(self.augmentation)
-        own = member.protocol(protocol)
+        work = self.costs[member.name] * passes(protocol, n) * slots
+        settings = self.settings if work >= COMPILE_FROM else eager(self.settings)
         return Panel(
-            self.scored, self.transform, member.network, own, slots, self.seed, operations,
-            self.settings, trainers, None, per,
+            self.scored, self.transform, member.network, member.protocol(protocol), slots,
+            self.seed, operations, settings, trainers, None, per,
         )  # fmt: skip
 
     def _on_proxies(self, jobs: Sequence[Job], trainers: Trainers) -> Iterator[Done]:
@@ -142,7 +148,7 @@ class Work:
     ) -> Iterator[Done]:
         member = next(iter(slots.values())).member
         number = len(group) * self.trials
-        panel = self._panel(member, self.protocol, trainers, number, self.trials)
+        panel = self._panel(member, self.protocol, trainers, group[0].n, number, self.trials)
 
         def sets(slot: int) -> tuple[Tensor, Tensor]:
             which, trial = divmod(slot, self.trials)
@@ -156,7 +162,7 @@ class Work:
         whole, train = job.proxy == WHOLE, self.train
         protocol = self.whole if whole else self.early
         number = 1 if whole else self.trials
-        panel = self._panel(job.member, protocol, trainers, number, number)
+        panel = self._panel(job.member, protocol, trainers, len(train), number, number)
         result = panel.trial(job.trial, train.images, train.labels, self.transform.apply)
         test = panel.also(self.test, len(train)) if whole and self.test is not None else None
         return _done(job, result, test)
@@ -173,7 +179,6 @@ class Work:
     def passes_of(self, proxy: str) -> int:
         """Return how many images go through a network in one training on a proxy set."""
         return passes(self.protocol_of(proxy), self.images_of(proxy))
-
 
 
 def passes(protocol: Protocol, n: int) -> int:

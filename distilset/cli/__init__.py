@@ -14,6 +14,7 @@ from distilset.cli.exchanging import export, import_
 from distilset.cli.learning import continual
 from distilset.cli.looking import list_, select, show
 from distilset.cli.options import KINDS
+from distilset.cli.searching import nas
 from distilset.cli.telling import compare, report
 from distilset.cli.training import train
 from distilset.errors import DistilsetError
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-COMMANDS = (distill, select, evaluate, report, compare, train, continual, bank, show, export)
+COMMANDS = (distill, select, evaluate, report, compare, train, continual, nas, bank, show, export)
 for command in COMMANDS:
     app.command()(command)
 app.command("list")(list_)
