@@ -1,4 +1,4 @@
-r"""Continual learning on a folder of images or on digits, by the command line, methods side by side.
+r"""Continual learning on a folder of images or on digits, by the command line, method by method.
 
     python benchmarks/continual.py digits
     python benchmarks/continual.py FOLDER --like cifar10 --ipc 20 --steps 200 --bank 100 \

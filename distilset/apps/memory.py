@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import TensorDataset
 
 from distilset.apps.remembering import Steps, check_budget, check_maker, remember
 from distilset.data.arrays import to_bytes
@@ -143,7 +143,7 @@ class ReplayMemory:
                 f"images are {tuple(pixels.shape[1:])}; those in memory {self._tasks[0].spec.shape}"
             )
 
-    def dataset(self, *, normalised: bool = True) -> Dataset[tuple[Tensor, Tensor]]:
+    def dataset(self, *, normalised: bool = True) -> TensorDataset:
         """Return all that is in memory, as pairs of image and label; slices give tensors.
 
         Images are in the space that networks see, into which `transform` brings others, or, not
