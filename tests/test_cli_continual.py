@@ -77,10 +77,7 @@ def test_validation_part_and_options(tmp_path, data, capsys):
         (("--tasks", 4), "4 tasks need as many classes at least; the data have 3"),
         (("--tasks", 0), "tasks must be 1 or more; got 0"),
         (("--ipc", 0), "ipc is 0, a budget below one image per class"),
-        (
-            ("--ipc", 9, "--tasks", 2, "--method", "random"),
-            "images; where real images are selected",
-        ),
+        (("--ipc", 9, "--tasks", 2, "--method", "random"), "images; where real images are"),
         (("--method", "kcentre"), "unknown method or selector 'kcentre'"),
         (("--split", "val", "--tasks", 2), "have no val part; carve one out with --val F"),
         (("--split", "train"), "--split must be test or val; got 'train'"),

@@ -62,6 +62,26 @@ def test_the_code_of_the_exchange_docs(tmp_path, monkeypatch):
         exec(code, {})
 
 
+def test_the_learner_of_the_continual_docs(capsys):
+    (code,) = blocks("docs/continual.md")
+    exec(code, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "10 images, 640 bytes, classes (0, 1)"
+    assert lines[2] == "25 images, 1600 bytes, classes (0, 1, 2, 3, 4)"
+    assert float(lines[3].split()[-1].rstrip("%")) > 60
+
+
+def test_the_example_of_the_replay_memory():
+    import doctest
+
+    from distilset.apps import memory, stream
+
+    for module in (memory, stream):
+        found = doctest.testmod(module)
+        assert found.attempted
+        assert not found.failed
+
+
 def test_the_search_of_the_docs(tmp_path, monkeypatch, capsys):
     """As printed, but for the length of the trainings."""
     (code,) = blocks("docs/search.md")

@@ -169,8 +169,7 @@ def summarise(found: Sequence[Curve], settings: Mapping[str, Mapping[str, Any]])
             curve.method,
             *(point.accuracy.text for point in curve.points),
             curve.average.text,
-            f"{curve.average.std_orders:.2f}",
-            f"{curve.average.std_trials:.2f}",
+            *_parts(curve.average),
         )
         for curve in found
     ]
@@ -191,6 +190,13 @@ def summarise(found: Sequence[Curve], settings: Mapping[str, Mapping[str, Any]])
         head=("method", *head, "average", "std of orders", "std of networks"),
         rows=tuple(rows),
     )
+
+
+def _parts(average: Spread) -> tuple[str, str]:
+    """Return the two parts of a spread as text; a dash where there is but one to spread."""
+    orders, trials = len(average.values), max(len(order) for order in average.values)
+    between = f"{average.std_orders:.2f}" if orders > 1 else "–"
+    return between, f"{average.std_trials:.2f}" if trials > 1 else "–"
 
 
 def plot(found: Sequence[Curve], folder: Path) -> None:

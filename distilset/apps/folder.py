@@ -74,13 +74,17 @@ class AppFolder:
     ) -> None:
         self.path, self.kind = Path(path), kind
         self.settings = _plain(settings)
+        with FileLock(_lock(self.path, "open")):  # of two that start at once, one is the first
+            self._open(resume, overwrite, may_change)
+
+    def _open(self, resume: bool, overwrite: bool, may_change: Sequence[str]) -> None:
         old = read_settings(self.path) if resume and is_app(self.path) else None
         if old is None:
             check_free(self.path, resume=resume, overwrite=overwrite)
             self._clear(overwrite)
         else:
             self._check_same(old, may_change)
-        tables = {"app": {"kind": kind}, **self.settings, "made": versions()}
+        tables = {"app": {"kind": self.kind}, **self.settings, "made": versions()}
         if old is None or {**old, "made": {}} != {**tables, "made": {}}:
             write_text(self.path / SETTINGS, to_toml(tables))
 

@@ -1,107 +1,21 @@
-"""A memory of a few images per class, distilled or selected from each task's data alone."""
+"""A memory of a few images per class, for a continual learner of one's own."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import TensorDataset
 
-from distilset.api import select
-from distilset.config import Tables, build, merge
+from distilset.apps.remembering import Steps, check_budget, check_maker, remember
 from distilset.data.arrays import to_bytes
 from distilset.data.normalise import Transform, channel_statistics, fit_transform
-from distilset.data.zca import zca_digest
-from distilset.errors import ConfigError, DataError, unknown_name
-from distilset.initial import check_init
-from distilset.methods import METHODS
-from distilset.plan import make_plan
+from distilset.errors import ConfigError, DataError
 from distilset.rng import Rng
-from distilset.runfolder import RunFolder
-from distilset.selectors import SELECTORS
-from distilset.selectors.base import check_request
-from distilset.session import open_session
-from distilset.stated import data_table, from_flags
+from distilset.stated import from_flags
 from distilset.store import DistilledSet
 from distilset.types import DatasetInfo, ImageSet
-
-Steps = Callable[[int, int], None]
-"""Called with the distillation steps done and their total."""
-
-
-def check_budget(method: str, ipc: int) -> None:
-    """Refuse an unknown method or selector, and a budget below one image per class.
-
-    Raises:
-        ConfigError: with what is allowed.
-    """
-    if method not in SELECTORS and method not in METHODS and ":" not in method:
-        raise unknown_name("method or selector", method, [*METHODS, *SELECTORS])
-    if ipc < 1:
-        raise ConfigError(f"ipc is {ipc}, a budget below one image per class; it must be 1 or more")
-
-
-def check_maker(
-    method: str, train: ImageSet, ipc: int, stated: Tables, transform: Transform
-) -> None:
-    """Check, before anything is trained, that images of ``train`` can be remembered so.
-
-    Raises:
-        ConfigError: an unknown method, a budget below one image per class, more images than a
-            class has to select from, settings that do not fit.
-    """
-    check_budget(method, ipc)
-    if method in SELECTORS:
-        check_request(train, ipc)
-        return
-    config = build(_tables(train, method, ipc, 0, stated))
-    check_init(config.distill.init, train, ipc)
-    make_plan(config, train, transform)
-
-
-def remember(
-    train: ImageSet,
-    method: str,
-    ipc: int,
-    seed: int,
-    stated: Tables,
-    transform: Transform,
-    folder: Path | None = None,
-    progress: Steps | None = None,
-) -> DistilledSet:
-    """Distil or select ``ipc`` images of every class of ``train``, which is all that is looked at.
-
-    With a ``folder`` the result is kept there as a run folder; what is there already is taken, and
-    a distillation that was interrupted goes on.
-    """
-    if method in SELECTORS:
-        chosen = select(train, method, ipc, seed=seed)
-        card = replace(chosen.card, zca=zca_digest(transform.zca))
-        chosen = replace(chosen, transform=transform, card=card)
-        if folder is not None:
-            chosen.save(folder, overwrite=True)
-        return chosen
-    run = None if folder is None else RunFolder(folder, resume=True)
-    tables = _tables(train, method, ipc, seed, stated)
-    config = build(tables) if run is None else run.settle(tables)
-    if run is not None and (done := run.finished(config.distill.steps)) is not None:
-        return done
-    session = open_session(config, train, run, transform)
-    session.build_bank()
-    for record in session.records():
-        if progress is not None:
-            progress(record.step, config.distill.steps)
-    return session.finish()
-
-
-def _tables(
-    train: ImageSet, method: str, ipc: int, seed: int, stated: Tables
-) -> dict[str, dict[str, Any]]:
-    own = {"method": {"name": method}, "distill": {"ipc": ipc, "seed": seed}}
-    return merge({"data": data_table(train.info)}, stated, own)
 
 
 class ReplayMemory:
@@ -229,7 +143,7 @@ class ReplayMemory:
                 f"images are {tuple(pixels.shape[1:])}; those in memory {self._tasks[0].spec.shape}"
             )
 
-    def dataset(self, *, normalised: bool = True) -> Dataset[tuple[Tensor, Tensor]]:
+    def dataset(self, *, normalised: bool = True) -> TensorDataset:
         """Return all that is in memory, as pairs of image and label; slices give tensors.
 
         Images are in the space that networks see, into which `transform` brings others, or, not

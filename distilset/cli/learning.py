@@ -59,8 +59,9 @@ def continual(
 ) -> None:
     """Learn the classes of DATA task by task from a small memory, made by methods side by side."""
     flags = {name.rstrip("_"): value for name, value in locals().items() if name in FLAGS}
-    from distilset.apps.continual import Study, make_bench, open_folder
+    from distilset.apps.continual import make_bench, open_folder
     from distilset.apps.folder import check_free
+    from distilset.apps.study import Study
     from distilset.config import data_config
     from distilset.stated import data_source, from_flags
     from distilset.terminal import stderr
@@ -84,7 +85,8 @@ def _run(bench: Any, folder: Any, console: Any) -> Any:
         with job_bars(console, ("memories", "trainings")) as watch:
             return bench.run(folder, watch)
     except KeyboardInterrupt:
-        console.print(f"stopped; {folder.path} goes on with the same command and --resume")
+        told = f"stopped; {folder.path} goes on with the same command and --resume"
+        console.print(told, markup=False)
         raise typer.Exit(130) from None
 
 

@@ -43,9 +43,9 @@ class Summary:
 
     def markdown(self) -> str:
         """Write the table with its caption as Markdown."""
-        lines = [" | ".join(cells) for cells in (self.head, *self.rows)]
-        lines.insert(1, "|".join(["---", *["---:"] * (len(self.head) - 1)]))
-        return "\n".join([*(f"| {line} |" for line in lines), "", self.caption, ""])
+        rule = ("---", *["---:"] * (len(self.head) - 1))
+        lines = [f"| {' | '.join(cells)} |" for cells in (self.head, rule, *self.rows)]
+        return "\n".join([*lines, "", self.caption, ""])
 
 
 @dataclass(frozen=True)

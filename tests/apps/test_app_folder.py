@@ -141,7 +141,7 @@ def test_a_summary_is_read_back_and_written_as_markdown(tmp_path):
         summary,
         (("plot-a.svg", "<svg/>"),),
     )
-    table = "| set | a |\n| ---|---: |\n| dm | 1 (2) |\n\n% (n)\n"
+    table = "| set | a |\n| --- | ---: |\n| dm | 1 (2) |\n\n% (n)\n"
     assert (folder.path / "table.md").read_text() == table
 
 

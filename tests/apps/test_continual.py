@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import distilset
-from distilset.apps import continual as module
-from distilset.apps.continual import Step, Study, make_bench
+from distilset.apps import study as module
+from distilset.apps.continual import make_bench
 from distilset.apps.stream import class_tasks
+from distilset.apps.study import Step, Study
 from distilset.errors import ConfigError, DataError
 from distilset.store import DistilledSet
 from distilset.testing import drawn_images

@@ -69,7 +69,8 @@ def test_the_table_and_the_plot(tmp_path):
     summary = summarise(found, SETTINGS)
     assert summary.head[1:4] == ("after 2 classes", "after 4 classes", "average")
     assert summary.rows[0][0:2] == ("dm", "70.00 ± 12.25 (4)")
-    assert summary.rows[1][1:4] == ("50.00 (1)", "50.00 (1)", "50.00 (1)")
+    assert summary.rows[0][3:] == ("52.50 ± 10.90 (4)", "7.50", "7.91")
+    assert summary.rows[1][1:] == ("50.00 (1)", "50.00 (1)", "50.00 (1)", "–", "–")
     assert "8 images, 512 bytes" in summary.lede
     plot(found, tmp_path)
     assert (tmp_path / "plot-accuracy.png").read_bytes().startswith(b"\x89PNG")
