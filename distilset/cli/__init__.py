@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from distilset.cli.caching import cache
 from distilset.cli.distilling import bank, distill
 from distilset.cli.evaluating import evaluate
 from distilset.cli.exchanging import export, import_
@@ -30,6 +31,7 @@ app = typer.Typer(
 
 for command in (distill, select, evaluate, report, compare, train, bank, show, export):
     app.command()(command)
+app.add_typer(cache, name="cache")
 app.command("list")(list_)
 app.command("import")(import_)
 
