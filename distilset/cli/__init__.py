@@ -29,9 +29,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (distill, select, evaluate, report, compare, train, bank, show, export):
+for command in (distill, select, evaluate, report, compare, train, bank, show, export, cache):
     app.command()(command)
-app.add_typer(cache, name="cache")
 app.command("list")(list_)
 app.command("import")(import_)
 

@@ -1,61 +1,62 @@
 """``distilset cache``."""
 
+import sys
 from typing import Annotated
 
 import typer
 
-from distilset.errors import ConfigError
+from distilset.errors import ConfigError, unknown_name
 
-cache = typer.Typer(
-    help="List what runs share on disk (decoded images, banks, whitening ...), or clear it.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
+ACTIONS = ("list", "clear")
 
 
-@cache.callback()
-def _list(context: typer.Context) -> None:
-    if context.invoked_subcommand is not None:
-        return
-    from distilset.cache import cache_root, entries
-    from distilset.terminal import plain_table, size, stdout
-
-    found = entries()
-    console = stdout()
-    rows = [(e.kind, e.path.name, size(e.bytes), e.about) for e in found]
-    if rows:
-        console.print(plain_table("", ("kind", "name", "size", "of"), rows))
-    total = size(sum(entry.bytes for entry in found))
-    console.print(f"{cache_root()}: {len(found)} entries, {total}", markup=False, soft_wrap=True)
-
-
-@cache.command()
-def clear(
+def cache(
+    action: Annotated[str, typer.Argument(help="list or clear.")] = "list",
     kind: Annotated[
         str | None, typer.Argument(help="mapped, banks, transforms, whole ... [all].")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Clear without asking.")] = False,
 ) -> None:
-    """Remove what the cache has of KIND, or all of it; runs make it again where they need it."""
+    """List or clear what runs share on disk: decoded images, banks of targets, whitening ..."""
     from distilset.cache import cache_root, entries
-    from distilset.cache import clear as clear_cache
+
+    if action not in ACTIONS:
+        raise unknown_name("action", action, ACTIONS)
+    where = cache_root() / kind if kind else cache_root()
+    found = entries(kind)
+    if action == "clear":
+        _clear(kind, found, where, yes)
+    else:
+        _list(found, where)
+
+
+def _list(found: list, where: object) -> None:
+    from distilset.terminal import plain_table, size, stdout
+
+    console = stdout()
+    rows = [(entry.kind, entry.path.name, size(entry.bytes), entry.about) for entry in found]
+    if rows:
+        console.print(plain_table("", ("kind", "name", "size", "of"), rows))
+    console.print(_told(found, where), markup=False, soft_wrap=True)
+
+
+def _clear(kind: str | None, found: list, where: object, yes: bool) -> None:
+    from distilset.cache import clear
     from distilset.terminal import size, stdout
 
-    found = entries(kind)
-    where = cache_root() / kind if kind else cache_root()
-    text = f"{where}: {len(found)} entries, {size(sum(entry.bytes for entry in found))}"
     if found and not yes:
-        _ask(text)
-    removed, used = clear_cache(kind)
+        if not sys.stdin.isatty():
+            raise ConfigError(f"{_told(found, where)}; give --yes to remove them")
+        if not typer.confirm(f"{_told(found, where)}; remove them?"):
+            raise typer.Exit(1)
+    removed, used = clear(kind)
     freed = size(sum(entry.bytes for entry in removed))
     left = f"; {len(used)} in use are left" if used else ""
-    stdout().print(f"{where}: {len(removed)} entries removed, {freed}{left}", soft_wrap=True)
+    text = f"{where}: {len(removed)} entries removed, {freed}{left}"
+    stdout().print(text, markup=False, soft_wrap=True)
 
 
-def _ask(text: str) -> None:
-    import sys
+def _told(found: list, where: object) -> str:
+    from distilset.terminal import size
 
-    if not sys.stdin.isatty():
-        raise ConfigError(f"{text}; give --yes to remove them")
-    if not typer.confirm(f"{text}; remove them?"):
-        raise typer.Exit(1)
+    return f"{where}: {len(found)} entries, {size(sum(entry.bytes for entry in found))}"

@@ -93,8 +93,8 @@ def find_hub(hub_id: str, config: str | None, known: KnownDataset | None = None)
     columns = find_columns(tables[0].schema, *named)
     test = tables[1] if len(tables) > 1 else None
     subset = known.class_subset if known else None
-    where = f"{hub_id} ({', '.join(str(part._fingerprint) for part in parts)})"
-    return TableSource(tables[0], test, columns, files, subset, where)
+    made = " ".join(str(part._fingerprint) for part in parts)
+    return TableSource(tables[0], test, columns, files, subset, hub_id, made)
 
 
 def _download(hub_id: str, config: str | None, known: KnownDataset | None) -> list[Any]:

@@ -82,7 +82,10 @@ def _choose(kinds: dict[str, str], kind: str, given: str | None, usual: Sequence
 
 @dataclass(frozen=True)
 class TableSource:
-    """Arrow data sets of encoded images whose images nobody has read yet, and their files."""
+    """Arrow data sets of encoded images whose images nobody has read yet, and their files.
+
+    ``made`` stands for what is not in a file of its own.
+    """
 
     train: Any
     test: Any | None
@@ -90,14 +93,14 @@ class TableSource:
     files: tuple[Path, ...]
     class_subset: tuple[int, ...] | None = None
     where: str = "a table"
+    made: str = ""
 
     def look(self) -> Look:
         """Hash the files' names, sizes and times of change, and what is looked at in them."""
-        hasher = blake2b(repr(self.columns).encode(), digest_size=16)
+        hasher = blake2b(repr((self.columns, self.made)).encode(), digest_size=16)
         for path in self.files:
             stat = path.stat()
-            hasher.update(os.fsencode(f"{path}\0{stat.st_size} {stat.st_mtime_ns}\n"))
-        hasher.update(self.where.encode())
+            hasher.update(os.fsencode(f"{path.resolve()}\0{stat.st_size} {stat.st_mtime_ns}\n"))
         return Look(hasher.hexdigest(), self._listed.total)
 
     def list(self) -> Listed:
