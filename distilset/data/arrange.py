@@ -59,9 +59,12 @@ def arrange(
     if marked.any():
         rows["val"] = train[marked]
     rows["train"] = train[~marked]
-    ordered = {role: rows[role] for role in ROLES if role in rows}
-    ordered = {r: v[np.argsort(codes[v], kind="stable")] for r, v in ordered.items()}
-    offsets = {role: _offsets(codes[v], len(classes)) for role, v in ordered.items()}
+    ordered: dict[Role, np.ndarray] = {}
+    offsets: dict[Role, tuple[int, ...]] = {}
+    for role in ROLES:
+        if role in rows:
+            ordered[role] = rows[role][np.argsort(codes[rows[role]], kind="stable")]
+            offsets[role] = _offsets(codes[ordered[role]], len(classes))
     return Arrangement(ordered, offsets, carved)
 
 

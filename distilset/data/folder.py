@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,14 @@ class FolderSource:
 
     def look(self) -> Look:
         """Count the files that may be images, and hash their names, sizes and times of change."""
+        return self._look
+
+    def list(self) -> Listed:
+        """List the images; see `list_folder`."""
+        return self._listed
+
+    @cached_property
+    def _look(self) -> Look:
         train_root, test_root = _find_parts(self.root)
         train = _folders(train_root)
         if self.class_subset is not None:
@@ -40,8 +49,8 @@ class FolderSource:
             count += _stamp(self.root, folder, hasher)
         return Look(hasher.hexdigest(), count)
 
-    def list(self) -> Listed:
-        """List the images; see `list_folder`."""
+    @cached_property
+    def _listed(self) -> Listed:
         return list_folder(self.root, self.class_subset)
 
 

@@ -45,7 +45,7 @@ class Worklog:
             "facts": facts,
             "shape": list(shape),
             "block": blocks.BLOCK,
-            "place": blake2b(np.ascontiguousarray(place).data, digest_size=16).hexdigest(),
+            "place": blake2b(place.tobytes(), digest_size=16).hexdigest(),
         }
         self.noted: dict[int, Noted] = {}
         if not self._take_up():
