@@ -1,6 +1,6 @@
 """Many images, decoded in blocks: what an interruption leaves is kept, and memory is bounded.
 
-At most some thousand images are in memory, encoded or decoded, however many there are.
+At most five blocks are in memory, encoded or decoded, however many there are.
 """
 
 import os

@@ -34,7 +34,9 @@ class Header:
     std: tuple[float, ...]
     test_part: Literal["official", "carved", "none"]
     skipped_count: int
-    skipped: tuple[str, ...]
+    skipped: tuple[
+        Any, ...
+    ]  # names of files, of any bytes, some of which pydantic takes for no str
 
     @property
     def bytes(self) -> int:

@@ -85,7 +85,7 @@ class Worklog:
         with self.path.open("r+b", buffering=0) as file:
             for place, image in zip(places, images, strict=True):
                 file.seek(int(place) * image.nbytes)
-                _write(file, memoryview(np.ascontiguousarray(image)).cast("B"))
+                _write(file, np.ascontiguousarray(image).data.cast("B"))
             fsync(file.fileno())
         noted = Noted(block.number, block.colour, _digest(images), block.failed)
         with self.log.open("a", encoding="utf-8") as file:

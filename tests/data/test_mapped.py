@@ -83,6 +83,16 @@ def test_unreadable_images_are_left_out_in_the_same_way(make_folder):
     assert messages[0] == messages[1]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_no_text(make_folder):
+    root = make_folder({"a": 30, "b": 5})
+    (root / "a" / os.fsdecode(b"\xff\n.png")).write_bytes(b"damaged")
+    assert both(root).info.skipped == ("a/\udcff\n.png",)
+    notes: list[str] = []
+    load_data(root, mapped=True, note=notes.append)
+    assert notes == []
+
+
 def test_errors_are_those_of_memory(make_folder, tmp_path):
     mixed = make_folder({"a": 6, "b": 6})
     (mixed / "b" / "5.png").write_bytes(png(0, (9, 9))[0])
