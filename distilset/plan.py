@@ -21,6 +21,8 @@ from distilset.initial import check_init
 from distilset.methods import Method, get_method
 from distilset.models import build_network, couples_images, pool_of, settled
 from distilset.optimise import State, descend
+from distilset.parallel import group
+from distilset.parallel.classes import check_device, share_of
 from distilset.rng import Rng
 from distilset.task import Task
 from distilset.types import ImageSet, Splits
@@ -58,8 +60,11 @@ class Plan:
         return estimated_bytes(self.task)
 
     def start(self, images: Tensor, momentum: Tensor | None = None, step: int = 0) -> State:
-        """Put a state on the run's device."""
-        device = self.task.settings.device
+        """Put a state on the run's device; of several processes, each its own images."""
+        device, share, ipc = self.task.settings.device, self.task.share, self.task.ipc
+        if share is not None:
+            images = share.own(images, ipc)
+            momentum = None if momentum is None else share.own(momentum, ipc)
         buffer = None if momentum is None else momentum.to(device)
         return State(images.to(device), buffer, step)
 
@@ -87,11 +92,17 @@ def make_plan(config: RunConfig, train: ImageSet) -> Plan:
     """
     check_train(train)
     check_init(config.distill.init, train, config.distill.ipc)
-    config, reasons = resolve(config, train)
+    config, reasons = group.lead(lambda: resolve(config, train))
+    check_device(config.engine.device)
     transform = fit_transform(train, zca=config.data.zca)
     task = make_task(config, train, transform)
     config, task = with_workers(config, task)
     method = get_method(config.method_name)(config.method, task)
+    if task.share is not None and not hasattr(method, "losses"):
+        raise ConfigError(
+            f"method {config.method_name} cannot be spread over processes: it does not tell the "
+            "losses of single classes; run it in one process"
+        )
     if task.bank and getattr(method, "bank", None) is None:
         raise ConfigError(f"method {config.method_name} cannot use a bank; leave distill.bank at 0")
     return Plan(config, task, method, reasons)
@@ -149,7 +160,7 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
         .train()
         for one in pool_of(config.network)
     )
-    return Task(
+    task = Task(
         train=train,
         transform=transform.to(engine.device),
         augmentation=config.augmentation,
@@ -167,6 +178,7 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
             compile=engine.compile == "on",
         ),
     )
+    return replace(task, share=share_of(task))
 
 
 def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
@@ -192,8 +204,11 @@ def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
 
 
 def probe(plan: Plan, images: Tensor) -> float:
-    """Return the seconds of one episode, measured on a copy; the run itself is not touched."""
-    state = plan.start(images.clone())
+    """Return the seconds of one episode, measured on a copy; the run itself is not touched.
+
+    ``images`` are on the run's device already.
+    """
+    state = State(images.clone())
     distill, settings = plan.config.distill, plan.task.settings
     first = GRAPH_CALLS if settings.compile and uses_graphs(settings.device) else 1
     records = descend(
@@ -207,7 +222,7 @@ def probe(plan: Plan, images: Tensor) -> float:
         float(next(records).loss)
     start = time.perf_counter()
     float(next(records).loss)
-    return time.perf_counter() - start
+    return group.lead(lambda: time.perf_counter() - start)
 
 
 def with_checkpoints(plan: Plan, seconds_per_step: float) -> Plan:
@@ -287,7 +302,7 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
         ("targets", f"a bank of {task.bank}" if task.bank else "fresh ones at every step"),
         ("steps", f"{distill.steps}, image lr {distill.image_lr:g}, momentum {distill.momentum:g}"),
         ("augmentation", operations + (f" ({reason})" if reason else "")),
-        ("device", f"{engine.device}, {engine.threads} threads"),
+        ("device", f"{engine.device}, {engine.threads} threads{task.share or ''}"),
         ("precision", f"{engine.precision}: {plan.reasons['precision']}"),
         ("compiled", f"{engine.compile}: {plan.reasons['compile']}"),
         ("seed", str(distill.seed)),

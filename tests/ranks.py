@@ -1,0 +1,108 @@
+"""Several processes as torchrun would start them, each running this module or the command line."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import distilset
+from tests.small import ENGINE, NETWORK, distil, splits
+
+ROOT = Path(distilset.__file__).parent.parent
+
+CASES = {
+    "instance": {"settings": {"engine": {**ENGINE, "chunk": 5}}, "method": "atom"},
+    "ipc 3": {"ipc": 3, "settings": {"engine": {**ENGINE, "chunk": 7}}, "method": "datadam"},
+    "layer": {"norm": "layer"},
+    "none, whitened": {"norm": "none", "zca": True},
+    "pool": {"network": "convnet,mlp"},
+    "bank": {"bank": 3, "settings": {"engine": {**ENGINE, "chunk": 6}}},
+}
+COUPLED = {"batch": {"norm": "batch"}, "pool": {"network": "convnet,convnet:norm=batch"}}
+COUNTS = (6, 3, 9, 6, 5)
+
+
+def settings_of(case):
+    known = {**CASES, **{f"coupled {name}": flags for name, flags in COUPLED.items()}}
+    return {"steps": 12, "checkpoint_every": 5, "image_lr": 0.5, **known[case]}
+
+
+def run_case(case, out):
+    """Distil as a case says; ``network`` there replaces the narrow one."""
+    flags = settings_of(case)
+    if "norm" in flags:
+        flags["settings"] = {"network": {**NETWORK, "norm": flags.pop("norm")}}
+    if "network" in flags:
+        names = flags.pop("network").split(",")
+        return distilset.distill(
+            splits(counts=COUNTS).train,
+            ipc=1,
+            network=",".join(f"{n}{':' if ':' not in n else ','}width=8" for n in names),
+            settings={"engine": ENGINE, "distill": {"batch_real": 4}},
+            out=out,
+            **flags,
+        )
+    return distil(splits(counts=COUNTS).train, out=out, **flags)
+
+
+def environment(number, rank, port, **more):
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "RANK": str(rank),
+        "WORLD_SIZE": str(number),
+        "LOCAL_RANK": str(rank),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        **more,
+    }
+
+
+def free_port():
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return asked.getsockname()[1]
+
+
+def launch(number, *words, cwd, **more):
+    """Start processes that run ``python WORDS``."""
+    port = free_port()
+    return [
+        subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            env=environment(number, rank, port, **more),
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(number)
+    ]
+
+
+def results(processes, timeout=120):
+    """Wait for processes; return code, standard output and error of each."""
+    try:
+        said = [process.communicate(timeout=timeout) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *text) for process, text in zip(processes, said, strict=True)]
+
+
+def together(number, *words, cwd, **more):
+    """Run processes that must end well; return what the first printed."""
+    ended = results(launch(number, *words, cwd=cwd, **more))
+    assert all(code == 0 for code, _, _ in ended), "\n".join(err for _, _, err in ended)
+    assert all(out == err == "" for _, out, err in ended[1:]), ended[1:]
+    return ended[0][1]
+
+
+if __name__ == "__main__":
+    import torch
+
+    torch.set_num_threads(1)
+    for name in sys.argv[2:]:
+        run_case(name, Path(sys.argv[1]) / name)
