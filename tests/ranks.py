@@ -16,10 +16,10 @@ CASES = {
     "ipc 3": {"ipc": 3, "settings": {"engine": {**ENGINE, "chunk": 7}}, "method": "datadam"},
     "layer": {"norm": "layer"},
     "none, whitened": {"norm": "none", "zca": True},
-    "pool": {"network": "convnet,mlp"},
+    "pool": {"pool": ["lenet"]},
     "bank": {"bank": 3, "settings": {"engine": {**ENGINE, "chunk": 6}}},
 }
-COUPLED = {"batch": {"norm": "batch"}, "pool": {"network": "convnet,convnet:norm=batch"}}
+COUPLED = {"batch": {"norm": "batch"}, "pool": {"norm": "batch", "pool": ["lenet"], "bank": 3}}
 COUNTS = (6, 3, 9, 6, 5)
 
 
@@ -29,20 +29,10 @@ def settings_of(case):
 
 
 def run_case(case, out):
-    """Distil as a case says; ``network`` there replaces the narrow one."""
+    """Distil as a case says."""
     flags = settings_of(case)
-    if "norm" in flags:
-        flags["settings"] = {"network": {**NETWORK, "norm": flags.pop("norm")}}
-    if "network" in flags:
-        names = flags.pop("network").split(",")
-        return distilset.distill(
-            splits(counts=COUNTS).train,
-            ipc=1,
-            network=",".join(f"{n}{':' if ':' not in n else ','}width=8" for n in names),
-            settings={"engine": ENGINE, "distill": {"batch_real": 4}},
-            out=out,
-            **flags,
-        )
+    network = {**NETWORK, **{key: flags.pop(key) for key in ("norm", "pool") if key in flags}}
+    flags["settings"] = {"network": network, **flags.get("settings", {})}
     return distil(splits(counts=COUNTS).train, out=out, **flags)
 
 
