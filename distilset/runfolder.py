@@ -47,11 +47,12 @@ class RunFolder:
             ConfigError: listing the stated settings that differ from the run's.
             DataError: if the folder is in use and may not be written to.
         """
-        config, self.earlier = group.lead(lambda: (self._begun(stated), self.earlier))
+        anew = group.agree(environment.restarts() > 0)  # each machine counts its own
+        config, self.earlier = group.lead(lambda: (self._begun(stated, anew), self.earlier))
         return config
 
-    def _begun(self, stated: Tables) -> RunConfig:
-        if not environment.restarted():
+    def _begun(self, stated: Tables, anew: bool) -> RunConfig:
+        if not anew:
             return self._settled(stated)
         self.resume = True
         try:

@@ -4,9 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import distilset
+from distilset.errors import DataError
+from distilset.methods.atom import ATOM
 from tests.small import ENGINE, NETWORK, distil, splits
 
 ROOT = Path(distilset.__file__).parent.parent
@@ -34,6 +37,25 @@ def run_case(case, out):
     network = {**NETWORK, **{key: flags.pop(key) for key in ("norm", "pool") if key in flags}}
     flags["settings"] = {"network": network, **flags.get("settings", {})}
     return distil(splits(counts=COUNTS).train, out=out, **flags)
+
+
+class Faulty(ATOM):
+    """ATOM that fails in one process, as ``FAULT=rank:step:how`` says, in the first attempt only.
+
+    ``how`` is error, bug, or the number of a signal.
+    """
+
+    def episode(self, images, step):
+        rank, at, how = os.environ.get("FAULT", "-1:-1:").split(":")
+        first = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+        if first and (int(rank), int(at)) == (int(os.environ.get("RANK", "0")), step):
+            if how == "error":
+                raise DataError("the fault that was asked for")
+            if how == "bug":
+                raise ZeroDivisionError("the bug that was asked for")
+            os.kill(os.getpid(), int(how))
+        time.sleep(float(os.environ.get("SLOW", "0")))
+        yield from super().episode(images, step)
 
 
 def environment(number, rank, port, **more):

@@ -25,9 +25,14 @@ def local_rank() -> int:
     return _number("LOCAL_RANK", 0)
 
 
-def restarted() -> bool:
-    """Tell whether torchrun started the processes anew after one of them had failed."""
-    return "RANK" in os.environ and _number("TORCHELASTIC_RESTART_COUNT", 0) > 0
+def on_one_machine() -> bool:
+    """Tell whether torchrun has started all processes here."""
+    return _number("LOCAL_WORLD_SIZE", 0) == size()
+
+
+def restarts() -> int:
+    """Return how often torchrun has started the processes of this machine anew after a failure."""
+    return _number("TORCHELASTIC_RESTART_COUNT", 0) if "RANK" in os.environ else 0
 
 
 def _number(name: str, default: int) -> int:

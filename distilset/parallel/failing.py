@@ -103,6 +103,7 @@ def watch(claims: Claims) -> None:
         while True:
             time.sleep(LOOK_EVERY)
             if claims.taken():
+                time.sleep(LOOK_EVERY)
                 _leave(1)
             if claims.lost(neighbours):
                 time.sleep(LOOK_EVERY)  # its error may be on its way
@@ -117,6 +118,8 @@ def end_with(error: BaseException, claims: Claims | None) -> NoReturn:
         text = _told(error)
         print(text, file=sys.__stderr__)
         _for_torchrun(text)
+    else:
+        time.sleep(LOOK_EVERY)  # torchrun takes the first that ends for the cause
     _leave(2 if isinstance(error, DistilsetError) and not isinstance(error, PeerLost) else 1)
 
 

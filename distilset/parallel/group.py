@@ -66,7 +66,13 @@ def _join(backend: str) -> None:
     import torch.distributed as dist
 
     try:
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        if environment.on_one_machine():
+            # torchrun may keep the store of a failed attempt, with the addresses of the dead
+            store = dist.PrefixStore(f"attempt{environment.restarts()}", store)
+        dist.init_process_group(
+            backend, store=store, rank=number, world_size=count, timeout=TIMEOUT
+        )
     except (RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ConfigError(
