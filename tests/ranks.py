@@ -22,13 +22,13 @@ CASES = {
     "pool": {"pool": ["lenet"]},
     "bank": {"bank": 3, "settings": {"engine": {**ENGINE, "chunk": 6}}},
 }
-COUPLED = {"batch": {"norm": "batch"}, "pool": {"norm": "batch", "pool": ["lenet"], "bank": 3}}
+COUPLED = {"batch": {"norm": "batch"}, "pool": {"norm": "batch", "pool": ["lenet"]}}
 COUNTS = (6, 3, 9, 6, 5)
 
 
 def settings_of(case):
     known = {**CASES, **{f"coupled {name}": flags for name, flags in COUPLED.items()}}
-    return {"steps": 12, "checkpoint_every": 5, "image_lr": 0.5, **known[case]}
+    return {"steps": int(os.environ.get("STEPS", "12")), "checkpoint_every": 5, "image_lr": 0.5, **known[case]}
 
 
 def run_case(case, out):
@@ -68,7 +68,7 @@ def environment(number, rank, port, **more):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
-        **more,
+        **{name: str(value) for name, value in more.items()},
     }
 
 

@@ -118,6 +118,8 @@ def end_with(error: BaseException, claims: Claims | None) -> NoReturn:
         text = _told(error)
         print(text, file=sys.__stderr__)
         _for_torchrun(text)
+        if isinstance(error, PeerLost):
+            time.sleep(LOOK_EVERY)
     else:
         time.sleep(LOOK_EVERY)  # torchrun takes the first that ends for the cause
     _leave(2 if isinstance(error, DistilsetError) and not isinstance(error, PeerLost) else 1)
