@@ -109,7 +109,9 @@ def check_alike(train: ImageSet) -> None:
     for rank, others in enumerate(group.collect(facts)):
         for name, value in others.items():
             if value != facts[name]:
-                raise DataError(f"the processes differ in {name}: {facts[name]}, {rank} has {value}")
+                raise DataError(
+                    f"the processes differ in {name}: {facts[name]}, {rank} has {value}"
+                )
 
 
 def _with_bank_time(session: Session, bank: Bank | Banks) -> Session:

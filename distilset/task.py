@@ -57,7 +57,9 @@ class Task:
     @property
     def own(self) -> range:
         """The classes that this process owns."""
-        return range(self.classes) if self.share is None else range(self.share.first, self.share.last)
+        return (
+            range(self.classes) if self.share is None else range(self.share.first, self.share.last)
+        )
 
     @property
     def own_rows(self) -> slice:

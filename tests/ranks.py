@@ -28,7 +28,12 @@ COUNTS = (6, 3, 9, 6, 5)
 
 def settings_of(case):
     known = {**CASES, **{f"coupled {name}": flags for name, flags in COUPLED.items()}}
-    return {"steps": int(os.environ.get("STEPS", "12")), "checkpoint_every": 5, "image_lr": 0.5, **known[case]}
+    return {
+        "steps": int(os.environ.get("STEPS", "12")),
+        "checkpoint_every": 5,
+        "image_lr": 0.5,
+        **known[case],
+    }
 
 
 def run_case(case, out):
@@ -94,7 +99,7 @@ def launch(number, *words, cwd, **more):
     ]
 
 
-def results(processes, timeout=120):
+def results(processes, timeout=400):
     """Wait for processes; return code, standard output and error of each."""
     try:
         said = [process.communicate(timeout=timeout) for process in processes]

@@ -47,9 +47,7 @@ def _jobs(bench: Bench, cells: Sequence[Cell]) -> list[Callable[[], object]]:
     return [partial(_train, bench, cell, part) for cell in once for part in parts]
 
 
-def _baseline_jobs(
-    bench: Bench, beside: Sequence[tuple[str, Cell]]
-) -> list[Callable[[], object]]:
+def _baseline_jobs(bench: Bench, beside: Sequence[tuple[str, Cell]]) -> list[Callable[[], object]]:
     """Return the jobs of baselines, whole data first: they take longest."""
     once = {baseline_key(name, cell): (name, cell) for name, cell in beside}
     whole = [partial(_train_baseline, bench, *pair) for pair in once.values() if pair[0] == "whole"]

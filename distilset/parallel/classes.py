@@ -93,9 +93,7 @@ def balanced(classes: int, parts: int, cost: Cost) -> tuple[tuple[int, int], ...
     return spans
 
 
-def _filled(
-    classes: int, parts: int, cost: Cost, most: int
-) -> tuple[tuple[int, int], ...] | None:
+def _filled(classes: int, parts: int, cost: Cost, most: int) -> tuple[tuple[int, int], ...] | None:
     """Give each part as many classes as ``most`` allows; None if that does not suffice."""
     spans, first = [], 0
     for left in range(parts - 1, -1, -1):

@@ -187,9 +187,7 @@ def collect(value: T) -> list[T]:
     return found  # type: ignore[return-value]
 
 
-def whole(
-    own: Float[Tensor, "own ..."], share: Share, each: int = 1
-) -> Float[Tensor, "rows ..."]:
+def whole(own: Float[Tensor, "own ..."], share: Share, each: int = 1) -> Float[Tensor, "rows ..."]:
     """Return the rows of all processes, ``each`` for a class, in memory, in every process."""
     return torch.cat(list(_gathered(own, share, each, everywhere=True)))
 

@@ -70,7 +70,9 @@ def test_more_processes_than_classes_are_refused(monkeypatch):
     plan = make_plan(small_config("dm", {}), splits().train)
     assert share_of(plan.task) is None
     monkeypatch.setattr(classes, "size", lambda: 4)
-    with pytest.raises(ConfigError, match="3 classes can be spread over 3 processes at most; got 4"):
+    with pytest.raises(
+        ConfigError, match="3 classes can be spread over 3 processes at most; got 4"
+    ):
         share_of(plan.task)
 
 
