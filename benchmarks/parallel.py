@@ -46,9 +46,7 @@ def serve(classes: int, variant: str, arguments: argparse.Namespace) -> None:
     )
     torch.set_num_threads(1)
     plan = make_plan(config, drawn(classes, per_class=2 * arguments.batch_real))
-    records = descend(
-        begin(plan).state, plan.method, steps=1_000_000, image_lr=1.0, momentum=0.5
-    )
+    records = descend(begin(plan).state, plan.method, steps=1_000_000, image_lr=1.0, momentum=0.5)
     with kept_memory():
         float(next(records).loss)  # compiles
         for steps in iter(sys.stdin.readline, ""):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from types import FunctionType
 from typing import Any, Literal
 
@@ -96,7 +97,7 @@ def _cut_at(edges: Sequence[int], counts: Sequence[int], chunk: int | None) -> l
     for count in counts:
         starts.append(starts[-1] + count)
     spans = []
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         begin, end = starts[first], starts[last]
         number = 1 if chunk is None else -(-(end - begin) // chunk)
         size = -(-(end - begin) // number)

@@ -122,8 +122,8 @@ def _evaluate(entries: Any, request: Any, book: Any, ranking: bool, as_json: boo
     from distilset.evaluation import append_baseline, matrix, rank
     from distilset.evaluation.ahead import train_ahead
     from distilset.evaluation.ranking import check_random
-    from distilset.store import BASELINES
     from distilset.parallel import group
+    from distilset.store import BASELINES
     from distilset.terminal import (
         counter,
         ranking_table,

@@ -55,7 +55,6 @@ class MeanMatching:
 
     def loss(self, images: Float[Tensor, "n c h w"], target: Target) -> Update:
         """Yield the loss against a target, a group of classes at a time."""
-
         task = self.task
 
         def fetch(piece: Piece) -> Float[Tensor, "n c h w"]:

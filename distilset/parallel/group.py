@@ -1,7 +1,7 @@
 """The processes of a run as a group: agreeing, adding up, gathering.
 
-Every function is called by all processes in the same order. Without torchrun there is one process,
-and each returns at once. What is exchanged lies in memory, not on a GPU, and goes through gloo; only
+Every function is called by all processes in the same order. Without torchrun there is one, and each
+returns at once. What is exchanged lies in memory, not on a GPU, and goes through gloo; only
 statistics of BatchNorm stay on their device.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from distilset.errors import ConfigError
 from distilset.parallel import environment, failing
-from distilset.parallel.environment import leads, rank, size
+from distilset.parallel.environment import leads, size
 from distilset.share import Share
 
 T = TypeVar("T")
@@ -37,9 +37,8 @@ class _Group:
         from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
 
         gpus = torch.cuda.device_count()
-        if gpus:
-            if environment.local_rank() < gpus:
-                torch.cuda.set_device(environment.local_rank())
+        if environment.local_rank() < gpus:
+            torch.cuda.set_device(environment.local_rank())
         self.ours = not dist.is_initialized()
         self.pairs = None
         if self.ours:

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 
 from distilset.parallel import group
+from distilset.parallel.environment import rank
 from distilset.parallel.jobs import spread
 from distilset.share import Share
 
@@ -56,5 +57,5 @@ def check_jobs(rank):
 if __name__ == "__main__":
     group.start()
     for check in (check_talk, check_rows, check_total, check_jobs):
-        check(group.rank())
+        check(rank())
         group.meet()
