@@ -22,7 +22,7 @@ from distilset.methods import Method, get_method
 from distilset.models import build_network, couples_images, pool_of, settled
 from distilset.optimise import State, descend
 from distilset.parallel import group
-from distilset.parallel.classes import check_device, share_of
+from distilset.parallel.classes import check_spread, share_of
 from distilset.rng import Rng
 from distilset.task import Task
 from distilset.types import ImageSet, Splits
@@ -61,10 +61,10 @@ class Plan:
 
     def start(self, images: Tensor, momentum: Tensor | None = None, step: int = 0) -> State:
         """Put a state on the run's device; of several processes, each its own images."""
-        device, share, ipc = self.task.settings.device, self.task.share, self.task.ipc
+        device, share = self.task.settings.device, self.task.share
         if share is not None:
-            images = share.own(images, ipc)
-            momentum = None if momentum is None else share.own(momentum, ipc)
+            images = share.own(images, self.task.ipc)
+            momentum = None if momentum is None else share.own(momentum, self.task.ipc)
         buffer = None if momentum is None else momentum.to(device)
         return State(images.to(device), buffer, step)
 
@@ -93,16 +93,11 @@ def make_plan(config: RunConfig, train: ImageSet) -> Plan:
     check_train(train)
     check_init(config.distill.init, train, config.distill.ipc)
     config, reasons = group.lead(lambda: resolve(config, train))
-    check_device(config.engine.device)
     transform = fit_transform(train, zca=config.data.zca)
     task = make_task(config, train, transform)
     config, task = with_workers(config, task)
     method = get_method(config.method_name)(config.method, task)
-    if task.share is not None and not hasattr(method, "losses"):
-        raise ConfigError(
-            f"method {config.method_name} cannot be spread over processes: it does not tell the "
-            "losses of single classes; run it in one process"
-        )
+    check_spread(config.method_name, method, task)
     if task.bank and getattr(method, "bank", None) is None:
         raise ConfigError(f"method {config.method_name} cannot use a bank; leave distill.bank at 0")
     return Plan(config, task, method, reasons)
@@ -195,24 +190,18 @@ def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
     if workers > 1 and torch.device(engine.device).type != "cpu":
         raise ConfigError(f"only a CPU takes more than 1 in engine.bank_workers; got {workers}")
     if workers > total:
-        raise ConfigError(
-            f"every process needs a thread: engine.bank_workers may be 1 to {total} "
-            f"(engine.threads); got {workers}"
-        )
+        allowed = f"engine.bank_workers may be 1 to {total} (engine.threads)"
+        raise ConfigError(f"every process needs a thread: {allowed}; got {workers}")
     task = replace(task, bank_workers=workers, bank_threads=total // workers)
     return replace(config, engine=replace(engine, bank_workers=workers)), task
 
 
 def probe(plan: Plan, images: Tensor) -> float:
-    """Return the seconds of one episode, measured on a copy; the run itself is not touched.
-
-    ``images`` are on the run's device already.
-    """
-    state = State(images.clone())
+    """Return the seconds of one episode on a copy of this process's images."""
     distill, settings = plan.config.distill, plan.task.settings
     first = GRAPH_CALLS if settings.compile and uses_graphs(settings.device) else 1
     records = descend(
-        state,
+        State(images.clone()),
         plan.method,
         steps=first + 1,
         image_lr=distill.image_lr or 1.0,
@@ -237,8 +226,8 @@ def with_checkpoints(plan: Plan, seconds_per_step: float) -> Plan:
 def estimated_bytes(task: Task) -> int:
     """Estimate the memory of a run: data, synthetic images, the largest forward and backward pass.
 
-    An activation is counted as kept three times (convolution, norm, activation) for the backward
-    pass and twice for the forward pass alone. Of a pool, the largest network counts.
+    An activation counts three times (convolution, norm, activation) for the backward pass and twice
+    for the forward pass alone. Of a pool, the largest network counts.
     """
     return most(_bytes_with, task)
 
@@ -288,7 +277,8 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
     val = "" if splits.val is None else f", {len(splits.val)} validation"
     whitened = "normalised, whitened (ZCA)" if config.data.zca else "normalised"
     operations = ", ".join(config.augmentation.operations) or "none"
-    reason = plan.reasons.get("augmentation")
+    if "augmentation" in plan.reasons:
+        operations += f" ({plan.reasons['augmentation']})"
     return [
         ("data", f"{info.name}: {len(task.train)} train{val}, {test}{carved}"),
         ("images", f"{task.train.spec}, {task.classes} classes, {whitened}"),
@@ -301,7 +291,7 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
         ("real batch", f"{task.batch_real} per class and step"),
         ("targets", f"a bank of {task.bank}" if task.bank else "fresh ones at every step"),
         ("steps", f"{distill.steps}, image lr {distill.image_lr:g}, momentum {distill.momentum:g}"),
-        ("augmentation", operations + (f" ({reason})" if reason else "")),
+        ("augmentation", operations),
         ("device", f"{engine.device}, {engine.threads} threads{task.share or ''}"),
         ("precision", f"{engine.precision}: {plan.reasons['precision']}"),
         ("compiled", f"{engine.compile}: {plan.reasons['compile']}"),

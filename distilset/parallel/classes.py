@@ -25,7 +25,7 @@ def check_device(device: str) -> None:
     Raises:
         ConfigError: more processes on a machine than GPUs, or a GPU by its number.
     """
-    if size() == 1 or torch.device(device).type != "cuda":
+    if torch.device(device).type != "cuda":
         return
     number = torch.cuda.device_count()
     if torch.device(device).index is not None:
@@ -37,14 +37,28 @@ def check_device(device: str) -> None:
         )
 
 
+def check_spread(name: str, method: object, task: Task) -> None:
+    """Refuse to spread a method over processes that does not tell the losses of single classes.
+
+    Raises:
+        ConfigError: with the method's name.
+    """
+    if task.share is not None and not hasattr(method, "losses"):
+        raise ConfigError(
+            f"method {name} cannot be spread over processes: it does not tell the losses of "
+            "single classes; run it in one process"
+        )
+
+
 def share_of(task: Task) -> Share | None:
     """Return what this process owns; None where it is the only one.
 
     Raises:
-        ConfigError: more processes than classes.
+        ConfigError: more processes than classes, or than GPUs of this machine.
     """
     if size() == 1:
         return None
+    check_device(task.settings.device)
     if size() > task.classes:
         raise ConfigError(
             f"{task.classes} classes can be spread over {task.classes} processes at most; "

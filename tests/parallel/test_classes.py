@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import pytest
@@ -7,8 +8,9 @@ from hypothesis import strategies as st
 from distilset.engine import EngineSettings, cut, cut_evenly
 from distilset.errors import ConfigError
 from distilset.parallel import classes
-from distilset.parallel.classes import balanced, check_device, cost_of, share_of
+from distilset.parallel.classes import balanced, check_device, check_spread, cost_of, share_of
 from distilset.plan import make_plan
+from distilset.share import Share
 from distilset.testing import small_config
 from tests.small import splits
 
@@ -76,8 +78,15 @@ def test_more_processes_than_classes_are_refused(monkeypatch):
         share_of(plan.task)
 
 
+def test_a_method_that_keeps_its_losses_to_itself_is_refused():
+    task = make_plan(small_config("dm", {}), splits().train).task
+    check_spread("mine", object(), task)
+    spread = replace(task, share=Share(((0, 1), (1, 3)), 0, lambda x: x))
+    with pytest.raises(ConfigError, match="method mine cannot be spread over processes"):
+        check_spread("mine", object(), spread)
+
+
 def test_every_process_takes_a_gpu_of_its_own(monkeypatch):
-    monkeypatch.setattr(classes, "size", lambda: 2)
     monkeypatch.setattr(classes, "local_rank", lambda: 1)
     monkeypatch.setattr(classes.torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match="a GPU of its own"):
