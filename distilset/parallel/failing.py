@@ -13,13 +13,15 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, NoReturn
 
 from distilset.errors import DistilsetError
 from distilset.parallel.environment import rank, size
 
 LOOK_EVERY = 1.0
+
+_ending = Lock()
 LOST = (
     "another process of this run ended without a word (killed, or out of memory); "
     "a run in a folder goes on from its checkpoint with --resume"
@@ -114,6 +116,8 @@ def watch(claims: Claims) -> None:
 
 def end_with(error: BaseException, claims: Claims | None) -> NoReturn:
     """End this process for an error: told if it is the first one, and without waiting for peers."""
+    if not _ending.acquire(blocking=False):
+        time.sleep(10 * LOOK_EVERY)  # the other thread is at it
     if claims is None or claims.claim():
         text = _told(error)
         print(text, file=sys.__stderr__)
