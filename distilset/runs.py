@@ -144,8 +144,9 @@ def carry_out(
             due = record.step % every == 0 or record.step == steps
             halted = record.step < steps and stop()
             whole = _whole(losses) if due or halted or losses.due() else []
-            for one, seconds in whole if metrics is not None else []:
-                metrics.add(one, seconds)
+            if metrics is not None:
+                for one, seconds in whole:
+                    metrics.add(one, seconds)
             if run is not None and (due or halted):
                 state = gathered(plan, progress.state)
                 if metrics is not None and state is not None:

@@ -38,7 +38,7 @@ def train_ahead(
     book.told(group.collect(book))
 
 
-def _jobs(bench: Bench, cells: Sequence[Cell]) -> list[Callable[[], object]]:
+def _jobs(bench: Bench, cells: Sequence[Cell]) -> Sequence[Callable[[], object]]:
     once: list[Cell] = []
     for cell in cells:
         if cell not in once:
@@ -47,7 +47,9 @@ def _jobs(bench: Bench, cells: Sequence[Cell]) -> list[Callable[[], object]]:
     return [partial(_train, bench, cell, part) for cell in once for part in parts]
 
 
-def _baseline_jobs(bench: Bench, beside: Sequence[tuple[str, Cell]]) -> list[Callable[[], object]]:
+def _baseline_jobs(
+    bench: Bench, beside: Sequence[tuple[str, Cell]]
+) -> Sequence[Callable[[], object]]:
     """Return the jobs of baselines, whole data first: they take longest."""
     once = {baseline_key(name, cell): (name, cell) for name, cell in beside}
     whole = [partial(_train_baseline, bench, *pair) for pair in once.values() if pair[0] == "whole"]

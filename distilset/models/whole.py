@@ -21,7 +21,7 @@ def whole_batch(network: nn.Module, total: Total) -> Iterator[None]:
     layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     layers = [layer for layer in layers if layer.training]
     for layer in layers:
-        layer.forward = partial(_normalised, layer, total)
+        layer.forward = partial(_normalised, layer, total)  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -148,8 +148,8 @@ def _for_torchrun(text: str) -> None:
 
 def _leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.__stderr__):
-        with suppress(OSError, ValueError):
-            stream.flush()
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()  # type: ignore[union-attr]
     os._exit(code)  # not by way of PyTorch's own ending, which waits for processes that are gone
 
 

@@ -63,12 +63,13 @@ _open: list[_Group] = []
 
 def _join(backend: str) -> None:
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
 
     try:
-        store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore
         if environment.on_one_machine():
             # torchrun may keep the store of a failed attempt, with the addresses of the dead
-            store = dist.PrefixStore(f"attempt{environment.restarts()}", store)
+            store = PrefixStore(f"attempt{environment.restarts()}", store)
         dist.init_process_group(
             backend, store=store, rank=number, world_size=count, timeout=TIMEOUT
         )

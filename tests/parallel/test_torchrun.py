@@ -86,7 +86,7 @@ def test_a_signal_to_one_stops_all_after_the_same_step(folder, wanted):
     assert [code for code, _, _ in ended] == [130, 130]
     assert "stopped after step" in ended[0][2]
     assert ended[1][1:] == ("", "")
-    step = int(re.search(r"after step (\d+) of", ended[0][2])[1])
+    step = int(re.findall(r"after step (\d+) of", ended[0][2])[0])
     assert [line["step"] for line in metrics(folder / "run")] == list(range(1, step + 1))
     together(3, *distill("run", "--resume"), cwd=folder)
     assert content(folder / "run") == wanted
