@@ -128,6 +128,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--batch-real", type=int, default=128)
     parser.add_argument("--method", default="datadam")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -142,7 +143,7 @@ def main() -> None:
     rows = [
         measure(classes, variant, arguments)
         for classes in arguments.classes
-        for variant in VARIANTS
+        for variant in arguments.variants
     ]
     settings = {name: getattr(arguments, name) for name in ("ipc", "batch_real", "method", "steps")}
     finish({**settings, "rounds": arguments.rounds, "rows": rows}, arguments.json)
