@@ -8,7 +8,8 @@ import distilset
 ORDER = [
     *("errors", "rng", "types", "files", "cache", "hardware", "allocator", "compilation"),
     *("data", "augment", "models", "losses", "training"),
-    *("selectors", "engine", "task", "prefetch", "targets", "workers", "bank", "banks"),
+    *("selectors", "share", "engine", "task", "parallel", "prefetch", "targets", "workers"),
+    *("bank", "banks"),
     *("methods", "config", "stated"),
     *("card", "grid", "store", "optimise", "checkpoint", "initial"),
     *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "live", "session"),
