@@ -17,7 +17,7 @@ from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
-from distilset.initial import check_init
+from distilset.initial import STATE_BYTES, check_init
 from distilset.methods import Method, get_method
 from distilset.models import build_network, couples_images, pool_of, settled
 from distilset.optimise import State, descend
@@ -33,18 +33,21 @@ CHECKPOINT_SECONDS = 60
 class Plan:
     """A run that is ready to start: concrete settings, the task, the method.
 
-    ``reasons`` says why a setting that was left open was chosen.
+    ``reasons`` says why a setting that was left open was chosen. ``first_chunk`` is the chunk that
+    the run began with, if memory ran out with it.
     """
 
     config: RunConfig
     task: Task
     method: Method
     reasons: Mapping[str, str] = field(default_factory=dict)
+    first_chunk: int | None = None
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """The content of ``run.toml``: all settings, and in ``[made]`` what made the run."""
-        return {**self.config.tables(), "made": made(self.task.train)}
+        first = {} if self.first_chunk is None else {"first_chunk": self.first_chunk}
+        return {**self.config.tables(), "made": {**made(self.task.train), **first}}
 
     @property
     def images_per_step(self) -> int:
@@ -240,7 +243,7 @@ def _bytes_with(task: Task) -> int:
     group = synthetic if coupled else min(synthetic, max(task.ipc, task.settings.chunk))
     return (
         task.train.images.numel()
-        + 3 * 4 * synthetic * pixels
+        + STATE_BYTES * synthetic * pixels
         + max(_real_bytes(task), 3 * group * _bytes_per_image(task))
     )
 

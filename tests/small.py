@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 import distilset
 from distilset import cli
+from distilset.config import merge
 from distilset.methods.atom import ATOM
 from distilset.methods.base import STRICT, Weight
 from distilset.runfolder import RunFolder
@@ -141,6 +142,20 @@ def same_images(first, second) -> bool:
     return torch.equal(first.pixels, second.pixels)
 
 
+class Short(ATOM):
+    """ATOM that finds no memory from step ``at`` on for more than ``fits`` images in a pass."""
+
+    at, fits = 3, 2
+
+    def episode(self, images, step):
+        if step >= self.at and self.task.settings.chunk > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+        yield from super().episode(images, step)
+
+
+SHORT = "tests.small:Short"
+
+
 class Struck(ATOM):
     """ATOM that sends its own process a signal in the middle of a step, if the environment says so.
 
@@ -164,7 +179,7 @@ def content(run) -> bytes:
     return (run / IMAGES).read_bytes()
 
 
-def start(run, steps=6, stop_at=None, every=2, **allowed):
+def start(run, steps=6, stop_at=None, every=2, settings=None, **allowed):
     """Begin or resume a run in a folder and stop it after a step; return the records' steps."""
     stated = {
         "data": {"source": "drawn"},
@@ -173,7 +188,7 @@ def start(run, steps=6, stop_at=None, every=2, **allowed):
         "engine": {**ENGINE, "checkpoint_every": every},
     }
     folder = RunFolder(run, **allowed)
-    config = folder.settle(stated)
+    config = folder.settle(merge(stated, settings or {}))
     session = open_session(config, splits().train, folder)
     seen = []
     try:
