@@ -24,7 +24,7 @@ class Metrics:
 
     def back(self, step: int) -> None:
         """Forget all that comes after a step."""
-        self.waiting.clear()
+        self.waiting = [one for one in self.waiting if one[0].step <= step]
         kept = [line for line in self._lines() if line.get("step", 0) <= step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 

@@ -127,10 +127,11 @@ class RunFolder:
         Raises:
             DataError: if another process works in it, or has done so since `settle`.
         """
+        lock = RunLock(self.path)
+        lock.refuse()
         if self.earlier is None:
             refuse_used(self.path, overwrite=self.overwrite, half_made=self.resume)
             self.path.mkdir(parents=True, exist_ok=True)
-        lock = RunLock(self.path)
         lock.take()
         self._lock = lock
         try:

@@ -142,20 +142,6 @@ def same_images(first, second) -> bool:
     return torch.equal(first.pixels, second.pixels)
 
 
-class Short(ATOM):
-    """ATOM that finds no memory from step ``at`` on for more than ``fits`` images in a pass."""
-
-    at, fits = 3, 2
-
-    def episode(self, images, step):
-        if step >= self.at and self.task.settings.chunk > self.fits:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
-        yield from super().episode(images, step)
-
-
-SHORT = "tests.small:Short"
-
-
 class Struck(ATOM):
     """ATOM that sends its own process a signal in the middle of a step, if the environment says so.
 

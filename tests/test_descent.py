@@ -2,23 +2,24 @@
 
 import json
 from itertools import count
-from typing import ClassVar
 
 import pytest
 import torch
 
 from distilset import ConfigError, DistilledSet
 from distilset.checkpoint import load_checkpoint
-from distilset.descent import Descent
+from distilset.descent import Descent, Interrupted
 from distilset.guard import Progress
 from distilset.optimise import State
 from distilset.plan import make_plan
+from distilset.runfolder import RunFolder
+from distilset.session import open_session
 from distilset.store import read_settings
+from tests.faulty import SHORT, Short, Twice
 from tests.small import (
+    ENGINE,
+    NETWORK,
     PULL,
-    SHORT,
-    Pull,
-    Short,
     call,
     content,
     distil,
@@ -27,6 +28,7 @@ from tests.small import (
     start,
     write_npz,
 )
+from tests.test_plan import config
 
 EXPLODING = {
     "method": {"name": PULL},
@@ -58,7 +60,7 @@ def test_a_run_that_explodes_goes_back_and_ends_well(exploded):
     assert "to 2 (1 of 3)" in notes[0]
     assert "to 1 (2 of 3)" in notes[1]
     assert None not in losses(exploded)
-    assert losses(exploded)[-1] < 1e9
+    assert losses(exploded)[-1] < max(losses(exploded)) / 1e6
 
 
 @pytest.mark.parametrize("every", [1, 13, 1000])
@@ -85,11 +87,6 @@ def test_interruptions_change_nothing_of_it(exploded, tmp_path, pause):
 
 def start_for(run, number, **allowed):
     """Do so many steps; tell whether the run is finished."""
-    from distilset.runfolder import RunFolder
-    from distilset.runs import Interrupted
-    from distilset.session import open_session
-    from tests.small import ENGINE, NETWORK
-
     stated = {"data": {"source": "drawn"}, "network": NETWORK, **EXPLODING}
     stated["engine"] = {**ENGINE, "checkpoint_every": 9}
     stated["distill"] = {"ipc": 1, "steps": STEPS, "batch_real": 4, **EXPLODING["distill"]}
@@ -114,20 +111,11 @@ def test_the_terminal_says_so_while_it_runs(capsys, tmp_path):
     assert "Traceback" not in out + err
 
 
-class Hopeless(Pull):
-    """Bad from its fourth step on, whatever the learning rate."""
-
-    defaults: ClassVar = {}
-
-    def episode(self, images, step):
-        yield [images.square().sum() * (float("nan") if step >= 3 else 1.0)]
-
-
 def test_it_gives_up_after_three_and_the_last_checkpoint_is_good(tmp_path):
     run = tmp_path / "run"
-    settings = {"method": {"name": "tests.test_descent:Hopeless"}, "distill": {"guard_every": 2}}
+    settings = {"method": {"name": "tests.faulty:Hopeless"}, "distill": {"guard_every": 2}}
     for resume in (False, True):
-        with pytest.raises(ConfigError, match="after step 2 a loss or an image .* 3 halvings"):
+        with pytest.raises(ConfigError, match=r"after step 2 a loss or an image .* 3 halvings"):
             start(run, every=1, settings=settings, resume=resume)
         progress, problems = load_checkpoint(run)
         assert problems == []
@@ -176,29 +164,14 @@ def test_a_bank_is_built_anew_with_the_smaller_chunk(tmp_path, monkeypatch):
     settings = {"method": {"name": SHORT}, "engine": {"chunk": 4}, "distill": {"bank": 3}}
     start(tmp_path / "run", settings=settings)
     assert DistilledSet.load(tmp_path / "run").card.steps == 6
-    keys = (tmp_path / "cache" / "banks").glob("*/key.json")
-    assert {json.loads(key.read_text())["settings"]["chunk"] for key in keys} == {4, 2}
-
-
-class Twice(Pull):
-    """Two updates in a step; memory runs out at the second one, once."""
-
-    failures: ClassVar[list[int]] = []
-
-    def __init__(self, config, task):
-        super().__init__(config, task)
-
-    def episode(self, images, step):
-        yield [images.square().sum()]
-        if step in self.failures:
-            self.failures.remove(step)
-            raise MemoryError
-        yield [(images - step).square().sum()]
+    (key,) = (tmp_path / "cache" / "banks").glob("*/key.json")
+    assert json.loads(key.read_text())["settings"]["chunk"] == 2
+    assert len({path.stat().st_size for path in key.parent.glob("*.f16")} - {0}) >= 1
 
 
 def test_a_step_that_was_half_done_is_not_gone_on_with(tmp_path, monkeypatch):
     settings = {
-        "method": {"name": "tests.test_descent:Twice"},
+        "method": {"name": "tests.faulty:Twice"},
         "distill": {"image_lr": 0.1, "guard_every": 3},
     }
     start(tmp_path / "whole", settings=settings)
@@ -220,23 +193,13 @@ def test_where_a_smaller_chunk_is_no_help_there_is_advice(tmp_path, monkeypatch,
 
 
 def test_processes_that_did_not_run_out_go_back_with_the_one_that_did():
-    from tests.test_plan import config
-
     plan = make_plan(config(), splits().train)
-    progress = Progress(State(torch.zeros(3, 3, 8, 8)))
-    # one question after every step, whether memory ran out anywhere: at the third step it did
-    asked = count()
-    answers = {5: True}  # step 1: memory 0, stop 1; step 2: 2, 3; step 3: memory 4 ...
+    progress, asked = Progress(State(torch.zeros(3, 3, 8, 8))), count()
 
-    def agree(mine):
-        number = next(asked)
-        return answers.get(number, mine)
+    def agree(mine):  # three questions a step: memory, stop, soundness
+        return next(asked) == 6 or mine
 
     descent = Descent(plan, None, progress, agree)
-    descent.agree = agree
-    assert plan.task.settings.chunk > 1
-    answers = {4: True}
-    steps = [record.step for record in descent.records()][:4]
-    assert steps[:3] == [1, 2, 1]
+    assert [record.step for record in descent.records()] == [1, 2, 1, 2, 3, 4]
     assert descent.plan.task.settings.chunk == plan.task.settings.chunk // 2
     assert "in another process" in progress.notes[0]

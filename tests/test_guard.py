@@ -29,9 +29,6 @@ def test_a_bad_image_or_loss_leads_back_to_the_kept_state(value, loss):
     guard.keep()
     guard.see(move(progress, 5, value, loss))
     guard.see(move(progress, 6))  # a good step does not make up for a bad one before it
-    assert guard.sound() == (loss == 1.0)
-    if loss == 1.0:
-        guard.see(move(progress, 7, value))
     assert not guard.sound()
     guard.roll_back(0.8)
     state = progress.state

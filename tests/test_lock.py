@@ -73,7 +73,7 @@ def test_two_that_start_at_once_do_not_both_get_the_folder(tmp_path):
     list(going)
     first.finish()
     before = tree(tmp_path)
-    with pytest.raises(DataError, match="not empty|no run to go on with"):
+    with pytest.raises(DataError, match=r"not empty|no run to go on with"):
         next(second.records())
     assert tree(tmp_path) == before
 

@@ -30,34 +30,34 @@ from tests.small import (
 
 
 @pytest.fixture
-def mounted(tmp_path):
-    """Mount a small file system, which may be mounted again with other options."""
+def small(tmp_path):
+    """Mount a small file system of its own."""
     folder = tmp_path / "small"
     folder.mkdir()
-
-    def mount(options):
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "distilset-test", folder],
-            capture_output=True,
-            check=False,
-        )
-        return done.returncode == 0
-
-    if not shutil.which("mount") or not mount("size=6m"):
+    if not shutil.which("mount") or not ran("mount", "-t", "tmpfs", "-o", "size=6m", "x", folder):
         pytest.skip("only root may mount a file system")
-    yield folder, mount
-    subprocess.run(["umount", folder], check=True)
+    yield folder
+    while ran("umount", folder):
+        pass
+
+
+def ran(*command):
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def make_read_only(folder):
+    """Lay a read-only view over a folder; files that are open stay so."""
+    assert ran("mount", "--bind", folder, folder)
+    assert ran("mount", "-o", "remount,bind,ro", folder)
 
 
 def fill(path):
     """Take all the space there is."""
     with path.open("wb", buffering=0) as file:
         for size in (1 << 16, 1 << 10, 1):
-            try:
-                while file.write(b"x" * size) == size:
-                    pass
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
+            with pytest.raises(OSError, match="No space"):  # noqa: PT012
+                while True:
+                    file.write(b"x" * size)
 
 
 def started(run, at, act, **more):
@@ -76,9 +76,8 @@ def checkpoints(run):
     return {name: data for name, data in tree(run).items() if name.startswith("checkpoint")}
 
 
-def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_space(mounted, tmp_path):
-    folder, _ = mounted
-    run, ballast, before = folder / "run", folder / "ballast", {}
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_space(small, tmp_path):
+    run, ballast, before = small / "run", small / "ballast", {}
 
     def fill_up():
         before.update(checkpoints(run))
@@ -98,9 +97,8 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_space(mou
     assert [line["step"] for line in metrics(run)] == list(range(1, 10))
 
 
-def test_a_disk_that_is_full_when_the_results_are_written_loses_nothing(mounted, tmp_path):
-    folder, _ = mounted
-    run, ballast = folder / "run", folder / "ballast"
+def test_a_disk_that_is_full_when_the_results_are_written_loses_nothing(small, tmp_path):
+    run, ballast = small / "run", small / "ballast"
     with pytest.raises(DataError, match="No space left on device"):
         started(run, 9, lambda: fill(ballast))
     assert load_checkpoint(run)[0].state.step == 9
@@ -109,29 +107,27 @@ def test_a_disk_that_is_full_when_the_results_are_written_loses_nothing(mounted,
     assert DistilledSet.load(run).card.steps == 9
 
 
-def test_output_that_becomes_read_only_is_one_sentence(mounted, tmp_path):
-    folder, mount = mounted
-    run = folder / "run"
+def test_output_that_becomes_read_only_is_one_sentence(small, tmp_path):
+    run = small / "run"
     with pytest.raises(DataError, match=r"Read-only file system.*make it writable, then"):
-        started(run, 5, lambda: mount("remount,ro"))
+        started(run, 5, lambda: make_read_only(small))
     before = tree(run)
     with pytest.raises(DataError, match="cannot be written to; choose another folder"):
         started(run, 0, list, resume=True)
     assert tree(run) == before
-    mount("remount,rw")
+    assert ran("umount", small)
     started(run, 0, list, resume=True)
-    mount("remount,ro")
+    make_read_only(small)
     assert RunFolder(run, resume=True, earlier={}).finished(9) is not None
     with pytest.raises(DataError, match="cannot be written to"):
         started(run, 0, list, overwrite=True)
 
 
-def test_a_read_only_place_is_told_before_the_start_on_the_command_line(capsys, mounted, tmp_path):
-    folder, mount = mounted
-    mount("remount,ro")
+def test_a_read_only_place_is_told_before_the_start_on_the_command_line(capsys, small, tmp_path):
+    make_read_only(small)
     data = write_npz(tmp_path / "data.npz")
-    sentence = refused(capsys, "distill", data, "--out", folder / "run", "--steps", 2, *ARGS)
-    assert f"{folder} cannot be written to" in sentence
+    sentence = refused(capsys, "distill", data, "--out", small / "run", "--steps", 2, *ARGS)
+    assert f"{small} cannot be written to" in sentence
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EDQUOT])
