@@ -49,4 +49,8 @@ def save_grid(
     )
     buffer = BytesIO()  # Pillow's own writing would hide why a disk refuses
     picture.save(buffer, format="PNG")
-    write_atomically(path, lambda partial: partial.write_bytes(buffer.getvalue()))
+
+    def write(partial: Path) -> None:
+        partial.write_bytes(buffer.getvalue())
+
+    write_atomically(path, write)

@@ -54,7 +54,7 @@ class TensorBoard:
         """Take one step's record; write when ten are there, and the images when they are due."""
         if record.step <= self.seen:  # the run went back
             self.close()
-            self.writer, self.told = self.open(purge_step=record.step)
+            self.writer = self.open(purge_step=record.step)
             self.told = (record.step, self.progress.seconds)
         self.seen = record.step
         self.waiting.append(record)

@@ -52,7 +52,7 @@ def test_the_older_control_groups_count_too(groups):
 def test_without_groups_the_machine_counts(groups):
     groups("")
     assert available_bytes() == 800 * 1024
-    assert memory_bytes() > 1 << 20
+    assert (memory_bytes() or 0) > 1 << 20
 
 
 def test_a_system_that_says_nothing(groups, monkeypatch):

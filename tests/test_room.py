@@ -72,6 +72,12 @@ def started(run, at, act, **more):
     session.finish()
 
 
+def saved(run):
+    found = load_checkpoint(run)
+    assert found is not None
+    return found[0].state.step
+
+
 def checkpoints(run):
     return {name: data for name, data in tree(run).items() if name.startswith("checkpoint")}
 
@@ -87,7 +93,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_space(sma
     with pytest.raises(DataError, match=r"No space left on device.*make space, then .*--resume"):
         started(run, 5, fill_up)
     assert checkpoints(run) == before
-    assert load_checkpoint(run)[0].state.step == 4
+    assert saved(run) == 4
     with pytest.raises(DataError, match="MB are free; make space, or choose another folder"):
         started(run, 0, list, resume=True)
     assert checkpoints(run) == before
@@ -101,7 +107,7 @@ def test_a_disk_that_is_full_when_the_results_are_written_loses_nothing(small, t
     run, ballast = small / "run", small / "ballast"
     with pytest.raises(DataError, match="No space left on device"):
         started(run, 9, lambda: fill(ballast))
-    assert load_checkpoint(run)[0].state.step == 9
+    assert saved(run) == 9
     ballast.unlink()
     started(run, 0, list, resume=True)
     assert DistilledSet.load(run).card.steps == 9
