@@ -1,8 +1,7 @@
 """Architecture search on a sample of the 720 ConvNets, by the command line: proxies compared.
 
     python benchmarks/nas.py CIFAR10 --like cifar10 --sample 30 --ipc 10 --json FILE
-    python benchmarks/nas.py digits --sample 24 --ipc 10 --epochs 30 --reference-updates 60 \\
-        --json FILE
+    python benchmarks/nas.py digits --sample 24 --epochs 30 --reference-updates 60 --json FILE
 
 Distils DM, DataDAM and ATOM on the training part without its validation part, with banks of
 targets (or takes ``--runs``), searches on them and on random and k-center picks and on early

@@ -18,7 +18,7 @@ from distilset.errors import ConfigError
 from distilset.evaluation.baselines import baseline_sets
 from distilset.evaluation.identity import digest_of, tensors_digest, transform_digest
 from distilset.evaluation.matrix import Entry
-from distilset.hardware import memory_bytes
+from distilset.memory import memory_bytes
 from distilset.models import code_digest, is_own, network_table
 from distilset.selectors.base import check_request
 from distilset.stated import data_table
