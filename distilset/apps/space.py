@@ -40,13 +40,8 @@ class Member:
     augmentation: str | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("lr", "above 0"), ("weight_decay", "0 or more")):
-            value = getattr(self, name)
-            fits = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (
-                fits and isfinite(value) and value >= 0 and (value or name != "lr")
-            ):
-                raise ConfigError(f"{name} of a space must be a number {least}; got {value!r}")
+        for name in ("lr", "weight_decay", "augmentation"):
+            _check(name, getattr(self, name))
         if self.network.pool:
             raise ConfigError(f"a member of a space is one network; got a pool ({self.network})")
         if self.augmentation is not None:
@@ -110,6 +105,20 @@ class Space:
     pools_fit: bool = False
 
 
+def _check(name: str, value: object) -> None:
+    """Refuse what a setting of training cannot be; files hold anything."""
+    if value is None:
+        return
+    if name == "augmentation":
+        if not isinstance(value, str):
+            raise ConfigError(f"augmentation of a space must be a text; got {value!r}")
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if not number or value < 0 or (name == "lr" and not value):
+        least = "above 0" if name == "lr" else "0 or more"
+        raise ConfigError(f"{name} of a space must be a number {least}; got {value!r}")
+
+
 def factorial(
     name: str, network: Mapping[str, Any], factors: Mapping[str, Any], **options: Any
 ) -> Space:
@@ -123,6 +132,8 @@ def factorial(
             raise unknown_name("factor", factor, [*OPTIONS, *TRAINING])
         if not isinstance(levels, list | tuple) or not levels:
             raise ConfigError(f"factor {factor} needs a list of levels; got {levels!r}")
+        for level in levels if factor in TRAINING else ():
+            _check(factor, level)
     members = []
     for values in product(*factors.values()):
         own = dict(zip(factors, values, strict=True))
