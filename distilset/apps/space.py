@@ -105,7 +105,7 @@ class Space:
     pools_fit: bool = False
 
 
-def _check(name: str, value: object) -> None:
+def _check(name: str, value: Any) -> None:
     """Refuse what a setting of training cannot be; files hold anything."""
     if value is None:
         return
