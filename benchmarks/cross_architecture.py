@@ -105,7 +105,7 @@ def main() -> None:
             save(arguments.json, arguments, evaluate(arguments, folders, network))
     print(markdown(json.loads(arguments.json.read_text())["rows"]))
     if arguments.report:
-        distilset("report", *every, "--out", str(arguments.report))
+        distilset("report", *every, "--no-real", "--out", str(arguments.report))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from distilset.data.zca import Zca, zca_digest
 from distilset.errors import DataError
 from distilset.files import write_atomically, write_text
 from distilset.grid import save_grid
+from distilset.lock import HOLDER, LOCK
 from distilset.types import ImageSpec
 
 SETTINGS, IMAGES, CARD = "run.toml", "distilled.safetensors", "distilled.json"
@@ -134,7 +135,7 @@ def refuse_used(run: Path, *, overwrite: bool, half_made: bool = False) -> None:
         raise DataError(f"{run} is a file; a run needs a folder")
     if overwrite or not run.is_dir():
         return
-    names = {p.name for p in run.iterdir() if not _is_partial(p.name)}
+    names = {p.name for p in run.iterdir() if not _is_partial(p.name)} - {LOCK, HOLDER}
     if half_made and names <= HALF_MADE:
         return
     if names:

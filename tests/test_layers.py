@@ -6,12 +6,38 @@ from pathlib import Path
 import distilset
 
 ORDER = [
-    *("errors", "rng", "types", "files", "cache", "hardware", "allocator", "compilation"),
+    *(
+        "errors",
+        "rng",
+        "types",
+        "files",
+        "lock",
+        "room",
+        "cache",
+        "memory",
+        "hardware",
+        "allocator",
+        "compilation",
+    ),
     *("data", "augment", "models", "losses", "training"),
-    *("selectors", "engine", "task", "targets", "workers", "bank", "banks"),
+    *("selectors", "share", "engine", "task", "parallel", "prefetch", "targets", "workers"),
+    *("bank", "banks"),
     *("methods", "config", "stated"),
-    *("card", "grid", "store", "optimise", "checkpoint", "initial"),
-    *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "live", "session"),
+    *("card", "grid", "store", "optimise", "guard", "checkpoint", "metrics", "initial"),
+    *(
+        "evaluation",
+        "trained",
+        "footprint",
+        "plan",
+        "placing",
+        "exchange",
+        "shortage",
+        "descent",
+        "runs",
+        "runfolder",
+        "live",
+        "session",
+    ),
     *("catalogue", "reporting", "api", "apps", "terminal", "testing", "cli", "__main__"),
 ]
 

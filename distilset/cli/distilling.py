@@ -11,7 +11,7 @@ from distilset.cli import options as o
 from distilset.cli.reading import find_own_code, load
 
 LOOK = ("method", "network", "norm", "batch_real", "seed", "resolution", "like", "val")
-LOOK += ("split_seed", "zca", "device", "precision", "compile_", "threads")
+LOOK += ("split_seed", "zca", "mapped", "device", "precision", "compile_", "threads")
 STATED = (*LOOK, "ipc", "steps", "init", "bank", "checkpoint_every")
 """The parameters that state a setting of the same name."""
 
@@ -39,6 +39,7 @@ def distill(
     val: o.Val = None,
     split_seed: o.SplitSeed = None,
     zca: o.Zca = None,
+    mapped: o.Mapped = None,
     seed: o.Seed = None,
     device: o.Device = None,
     precision: o.Precision = None,
@@ -77,6 +78,7 @@ def bank(
     val: o.Val = None,
     split_seed: o.SplitSeed = None,
     zca: o.Zca = None,
+    mapped: o.Mapped = None,
     seed: o.Seed = None,
     device: o.Device = None,
     precision: o.Precision = None,
@@ -150,13 +152,13 @@ def _run(session: Any, console: Any) -> None:
     session.build_bank(counter(console, "building the bank"))
     try:
         with stopping() as stop, bar(console, "distilling", total, first) as shown:
-            for record in session.records(stop):
+            told = len(session.progress.notes)
+            for done, record in enumerate(session.records(stop), 1):
+                for note in session.progress.notes[told:]:
+                    console.print(note, markup=False)
+                told = len(session.progress.notes)
                 if record.step % 10 == 0 or record.step in (total, first + 1):
-                    rate = (
-                        per_step
-                        * (record.step - first)
-                        / max(session.progress.seconds - base, 1e-9)
-                    )
+                    rate = per_step * done / max(session.progress.seconds - base, 1e-9)
                     shown.update(record.step, f"loss {float(record.loss):.4g}, {rate:.0f} images/s")
     except Interrupted as interruption:
         console.print(f"{interruption}; go on with the same command and --resume", markup=False)
@@ -183,7 +185,8 @@ def _plan_table(session: Any, splits: Any) -> Any:
     rows.append(("time", f"about {duration(left)} for {session.steps_left} steps ({per_step})"))
     if session.progress.state.step:
         rows.append(("resumed", f"after step {session.progress.state.step}"))
-    rows += [("note", note) for note in (*session.plan.method.notes, *session.progress.notes)]
+    notes = (*session.plan.method.notes, *session.warnings, *session.progress.notes)
+    rows += [("note", note) for note in notes]
     return plain_table("", ("plan", str(session.folder.path)), rows)
 
 
@@ -193,7 +196,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
     asked: list[int] = []
 
     def ask(number: int, _frame: object) -> None:
-        if asked and number == signal.SIGINT:
+        if number == signal.SIGINT and number in asked:
             raise KeyboardInterrupt
         asked.append(number)
 

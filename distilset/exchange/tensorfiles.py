@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distilset.errors import DataError
-from distilset.hardware import memory_bytes
+from distilset.memory import memory_bytes
 
 
 class _Number:
