@@ -154,7 +154,7 @@ def open_session(
     """
     check_alike(train)
     with threads(config.engine.threads):  # a whitening fitted by more threads differs in its bits
-        plan = make_plan(config, train)
+        plan = make_plan(config, train, transform)
     plan = replace(plan, first_chunk=None if folder is None else folder.first_chunk)
     warnings = check_memory(plan)
     with threads(plan.config.engine.threads):
