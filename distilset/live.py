@@ -11,7 +11,7 @@ from distilset.optimise import Record
 from distilset.plan import Plan
 from distilset.runfolder import RunFolder
 from distilset.runs import FLUSH_EVERY, Progress
-from distilset.store import TENSORBOARD
+from distilset.store import TENSORBOARD, unlink_link
 
 PICTURES = 20
 """About how many grids of images a run writes."""
@@ -38,6 +38,7 @@ class TensorBoard:
     def __init__(self, run: Path, plan: Plan, progress: Progress) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        unlink_link(run / TENSORBOARD)
         first = progress.state.step
         self.plan, self.progress = plan, progress
         self.writer = SummaryWriter(str(run / TENSORBOARD), purge_step=first + 1 if first else None)

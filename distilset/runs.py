@@ -21,6 +21,7 @@ from distilset.models import pool_of
 from distilset.optimise import Record, State, descend
 from distilset.plan import Plan, versions
 from distilset.store import METRICS, Card, DistilledSet, read_settings
+from distilset.untrusted import json_lines
 
 FLUSH_EVERY = 10
 
@@ -173,14 +174,8 @@ class Metrics:
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self.path.is_file():
-            return
-        for text in self.path.read_text("utf-8", errors="replace").splitlines():
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue  # the line that a kill cut off
-            if isinstance(line, dict) and isinstance(line.get("step"), int):
+        for line in json_lines(self.path):  # without the one that a kill cut off
+            if isinstance(line.get("step"), int):
                 yield line
 
     def add(self, record: Record, seconds: float) -> None:

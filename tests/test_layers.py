@@ -7,6 +7,7 @@ import distilset
 
 ORDER = [
     *("errors", "rng", "types", "files", "cache", "hardware", "allocator", "compilation"),
+    "untrusted",
     *("data", "augment", "models", "losses", "training"),
     *("selectors", "engine", "task", "targets", "workers", "bank", "banks"),
     *("methods", "config", "stated"),

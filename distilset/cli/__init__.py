@@ -50,9 +50,14 @@ def main() -> NoReturn:
     try:
         app()
     except DistilsetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _tell(error)
     except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
-        sys.exit(2)
+        _tell(f"{error.strerror or error}: {error.filename or ''}")
     sys.exit(0)
+
+
+def _tell(error: object) -> NoReturn:
+    from distilset.untrusted import plain  # it imports torch
+
+    print(f"error: {plain(error)}", file=sys.stderr)
+    sys.exit(2)

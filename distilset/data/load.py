@@ -9,6 +9,7 @@ from distilset.data.known import KNOWN, KnownDataset
 from distilset.data.parts import Progress, Raw, Size, square
 from distilset.data.split import check_fraction
 from distilset.errors import ConfigError, DataError, unknown_name
+from distilset.files import expanded
 from distilset.types import DatasetInfo, Splits
 
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.-]+))?")
@@ -79,7 +80,7 @@ def _known(source: Any, like: str | None) -> KnownDataset | None:
 def _read(source: Any, size: Size | None, progress: Progress | None) -> tuple[Raw, str, str]:
     """Return the data, their name and where they came from."""
     if isinstance(source, Path):
-        return _read_path(source.expanduser(), size, progress)
+        return _read_path(expanded(source), size, progress)
     if isinstance(source, str):
         return _read_name(source, size, progress)
     from distilset.data.arrays import read_torch
@@ -101,8 +102,8 @@ def _read_name(source: str, size: Size | None, progress: Progress | None) -> tup
 
         raw, where = read_known(KNOWN[source], size, progress)
         return raw, source, where
-    path = Path(source).expanduser()
-    if source and path.exists():
+    path = expanded(source)
+    if source and _exists(path):
         return _read_path(path, size, progress)
     match = _HUB_ID.fullmatch(source)
     if match and path.suffix not in (".npz", ".parquet"):
@@ -134,9 +135,33 @@ def _read_digits(size: Size | None) -> tuple[Raw, str, str]:
     return raw, "digits", "scikit-learn"
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, a folder that may not be looked into
+        return False
+
+
+def _resolved(path: Path) -> Path:
+    """Return the absolute path, which is kept in runs and so has to be text."""
+    try:
+        where = path.resolve()
+        str(where).encode()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long
+        raise DataError(f"{str(path)[:200]!r} cannot be used as a path: {_why(error)}") from None
+    return where
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "it is not UTF-8"
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
 def _read_path(path: Path, size: Size | None, progress: Progress | None) -> tuple[Raw, str, str]:
     """Read a folder or a file; its name is the last piece of the path."""
-    where = path.resolve()
+    where = _resolved(path)
     if path.suffix.lower() == ".npz" and path.is_file():
         from distilset.data.arrays import read_npz
 

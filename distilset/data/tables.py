@@ -1,6 +1,5 @@
 """Images in Arrow tables: local parquet files and what the hub hands over are both read here."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,16 @@ from distilset.data.decode import Encoded, Item, decode_parts
 from distilset.data.labels import encode_labels
 from distilset.data.parts import Progress, Raw, Size
 from distilset.errors import DataError
+from distilset.untrusted import check_memory, parse_json
 
 _IMAGE_NAMES = ("image", "img", "images")
 _LABEL_NAMES = ("label", "fine_label", "labels")
 _TEST_NAMES = ("test", "validation", "valid", "val")
 _BATCH = 64
+_LABEL_BYTES = 64
+"""Bytes for each row of a table before any image is decoded: labels, codes, what is kept."""
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, OverflowError, MemoryError)
+"""What a damaged file raises beside Arrow's own errors."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ def find_columns(schema: Any, image: str | None = None, label: str | None = None
 
 def _features(schema: Any) -> dict[str, Any]:
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        text = (schema.metadata or {})[b"huggingface"].decode()
+        features = parse_json(text)["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return {}
     return features if isinstance(features, dict) else {}
@@ -112,6 +117,8 @@ def read_tables(
 
 
 def _labels(table: Any, column: str) -> np.ndarray:
+    rows = table.count_rows()  # a few bytes can stand for a billion equal labels
+    check_memory(f"the column of {rows:,} labels", rows * _LABEL_BYTES)
     values = table.to_table(columns=[column]).column(column)
     if values.null_count:
         raise DataError(f"{values.null_count} labels are missing in column {column!r}; fill them")
@@ -174,7 +181,7 @@ def read_parquet(
         found = find_columns(tables[0].schema, *columns)
         test = tables[1] if len(tables) > 1 else None
         return read_tables(tables[0], test, found, size, progress, class_subset)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, *_DAMAGE) as error:
         raise DataError(f"parquet files in {root} cannot be read: {_first_line(error)}") from None
 
 

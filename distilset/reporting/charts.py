@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from distilset.reporting.collect import Loss, Result, RunFacts
 from distilset.reporting.scales import Scale, room, seconds_text, short, smoothed
-from distilset.reporting.tables import Column, plain
+from distilset.reporting.tables import Column
+from distilset.untrusted import plain
 
 WIDTH, HEIGHT = 640.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 34.0, 14.0, 46.0

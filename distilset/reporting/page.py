@@ -19,8 +19,9 @@ from distilset.reporting.marking import RULE
 from distilset.reporting.pictures import ClassRow, class_rows, data_uri, png_bytes
 from distilset.reporting.published import Comparison, beside_published
 from distilset.reporting.scales import seconds_text
-from distilset.reporting.tables import Column, Row, ScoreTable, plain, tabulate
+from distilset.reporting.tables import Column, Row, ScoreTable, tabulate
 from distilset.types import ImageSet
+from distilset.untrusted import plain
 
 FIRST_CLASSES = 20
 """Classes that are shown before "more" is pressed."""
@@ -215,6 +216,7 @@ def to_html(page: Page) -> str:
         loader=FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_without_tricks,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -223,6 +225,13 @@ def to_html(page: Page) -> str:
     style = (folder / "page.css").read_text("utf-8")
     template = environment.get_template("page.html")
     return template.render(page=page, script=script, style=style, digest=digest)
+
+
+def _without_tricks(value: Any) -> Any:
+    """Keep text from turning its direction; lines stay lines."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "\n".join(map(plain, value.split("\n")))
 
 
 def write_page(
