@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from distilset.untrusted import plain
+from distilset.errors import plain
 
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines of progress where standard error is no terminal."""

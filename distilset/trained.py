@@ -177,7 +177,7 @@ def load_network(path: str | PathLike[str], network: nn.Module | None = None) ->
         if network is None:
             network = _module(path, facts["network"], spec, len(classes), weights)
         network.load_state_dict(weights)
-    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+    except (DataError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise DataError(f"{path} does not hold what its facts say: {reason}") from None
     return TrainedNetwork(network.eval(), transform, classes, facts)

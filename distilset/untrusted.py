@@ -1,11 +1,10 @@
-"""What a stranger may have written: read within bounds, and shown without tricks.
+"""What a stranger may have written: read within bounds.
 
 Every reader of a run, card, checkpoint or import goes through here or says why not. The readers
 raise ValueError or OSError with a reason; who calls them names the file.
 """
 
 import json
-import re
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -33,20 +32,6 @@ MOST_BITS = 1000
 """Bits of a whole number, which then becomes a float and text without complaint."""
 MOST_HEADER = 16 * 2**20
 """Bytes of a safetensors header: it holds names and shapes, and a network's 20,000 classes."""
-
-_TRICKS = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+"
-)
-
-
-def plain(text: object) -> str:
-    """Return text on one line: no control or escape sequences, nothing that turns its direction.
-
-    Example:
-        >>> plain("cat" + chr(27) + "[2J")
-        'cat [2J'
-    """
-    return _TRICKS.sub(" ", str(text))
 
 
 def read_text(path: Path, most: int, errors: str = "strict") -> str:
@@ -83,7 +68,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a file of JSON lines; what is none, as a line cut off, is passed over."""
+    """Yield the objects of a file of JSON lines; lines that are none, or cut off, are left out."""
     if not path.is_file():
         return
     with path.open("rb") as file:

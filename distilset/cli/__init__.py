@@ -15,7 +15,7 @@ from distilset.cli.looking import list_, select, show
 from distilset.cli.options import KINDS
 from distilset.cli.telling import compare, report
 from distilset.cli.training import train
-from distilset.errors import DistilsetError
+from distilset.errors import DistilsetError, plain
 
 __all__ = ["KINDS", "app", "main"]
 
@@ -57,7 +57,5 @@ def main() -> NoReturn:
 
 
 def _tell(error: object) -> NoReturn:
-    from distilset.untrusted import plain  # it imports torch
-
     print(f"error: {plain(error)}", file=sys.stderr)
     sys.exit(2)

@@ -156,6 +156,8 @@ def _resolved(path: Path) -> Path:
 def _why(error: Exception) -> str:
     if isinstance(error, UnicodeEncodeError):
         return "it is not UTF-8"
+    if isinstance(error, RuntimeError):
+        return "its links lead back to themselves"
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 

@@ -157,6 +157,8 @@ def _storage(named: tuple[Any, ...]) -> tuple[torch.dtype, str, int]:
 
 def _as(content: np.ndarray, dtype: torch.dtype, count: int) -> Tensor:
     _check_held(len(content), count * dtype.itemsize)
+    if not count:  # NumPy's empty arrays have strides that PyTorch does not view
+        return torch.empty(0, dtype=dtype)
     return torch.from_numpy(content)[: count * dtype.itemsize].view(dtype)
 
 

@@ -9,9 +9,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from distilset.errors import DataError
+from distilset.errors import DataError, plain
 from distilset.store import BASELINES, METRICS, SCORES, DistilledSet
-from distilset.untrusted import MOST_ROWS, json_lines, plain, read_text
+from distilset.untrusted import MOST_ROWS, json_lines, read_text
 
 SETTING = ("network", "norm", "protocol", "epochs", "labels", "augmentation", "split", "pixels")
 """The columns that say how a row was trained and scored; rows that agree in them are compared."""

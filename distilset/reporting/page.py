@@ -12,6 +12,7 @@ from typing import Any
 
 import distilset
 from distilset.catalogue import card_rows
+from distilset.errors import plain
 from distilset.files import write_text
 from distilset.reporting.charts import Chart, cost_charts, loss_chart
 from distilset.reporting.collect import RunFacts, all_results
@@ -21,7 +22,6 @@ from distilset.reporting.published import Comparison, beside_published
 from distilset.reporting.scales import seconds_text
 from distilset.reporting.tables import Column, Row, ScoreTable, tabulate
 from distilset.types import ImageSet
-from distilset.untrusted import plain
 
 FIRST_CLASSES = 20
 """Classes that are shown before "more" is pressed."""

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from distilset.errors import plain
 from distilset.reporting.collect import SETTING, Result
 from distilset.reporting.marking import Mark, marks
-from distilset.untrusted import plain
 
 
 @dataclass(frozen=True)
