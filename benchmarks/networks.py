@@ -24,7 +24,7 @@ from distilset.methods import METHODS
 NETWORKS = (
     *("convnet", "mlp", "lenet", "alexnet", "alexnet:norm=none", "alexnet:norm=batch", "vgg11"),
     *("vgg11:norm=batch", "resnet18", "resnet18:norm=batch", "resnet18:norm=group"),
-    *("resnet18:pooling=avg", "vit"),
+    *("vgg13:norm=batch", "vgg16:norm=batch", "vgg19:norm=batch", "resnet18:pooling=avg", "vit"),
 )
 COLLAPSE = (
     *(("convnet", 1.0), ("resnet18:width=32", 1.0), ("resnet18:width=32,norm=batch", 1.0)),

@@ -110,6 +110,7 @@ class Together:
                 gradients = self._gradients(weights, buffers, batch, truth)
                 for name, weight in weights.items():  # the fused update wants equal strides
                     weight.grad = gradients[name].contiguous()
+                clip([weight.grad for weight in weights.values()], protocol.clip)
                 optimizer.param_groups[0]["lr"] = protocol.lr_at(update, pool.n)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)  # a graph's outputs, gone at its next call
@@ -126,6 +127,16 @@ class Together:
                 device=self.settings.device,
             )
         return self._compiled[shape](weights, buffers, images, labels)
+
+
+def clip(gradients: Sequence[Tensor], most: float | None) -> None:
+    """Scale the gradients of each network, stacked along a first axis, as `Protocol.clip` says."""
+    if most is None:
+        return
+    squares = torch.stack([gradient.square().flatten(1).sum(1) for gradient in gradients])
+    scale = (most / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)  # as PyTorch's clip_grad_norm_
+    for gradient in gradients:
+        gradient *= scale.view(-1, *[1] * (gradient.ndim - 1))
 
 
 def gradients_of(network: nn.Module, settings: TrainSettings) -> FunctionType:

@@ -6,6 +6,7 @@ from math import nan
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from distilset.allocator import kept_memory
 from distilset.augment import AugmentConfig, augment, draw_per_image
@@ -76,7 +77,8 @@ class Trainer:
         check_labelled(images, labels)
         device, n = self.settings.device, len(images)
         images, labels = images.to(device), labels.to(device)
-        optimizer, draws = make_optimizer(self.network.parameters(), protocol), rng.torch("augment")
+        weights = [weight for weight in self.network.parameters() if weight.requires_grad]
+        optimizer, draws = make_optimizer(weights, protocol), rng.torch("augment")
         chunk = self._chunk(n, protocol, ImageSpec(*images.shape[1:]))
         self.network.train()
         with exact_float32(device), kept_memory():
@@ -89,6 +91,8 @@ class Trainer:
                     draw = draw_per_image(augmentation, draws, len(rows))
                     batch = augment(batch, draw, augmentation)
                 self.step.gradients(batch, labels[index], chunk)
+                if protocol.clip is not None:
+                    clip_grad_norm_(weights, protocol.clip)
                 optimizer.param_groups[0]["lr"] = protocol.lr_at(update, n)
                 optimizer.step()
                 report(progress, update + 1, protocol.total_updates(n))

@@ -57,6 +57,11 @@ def test_refuses_nonsense(wrong):
         Protocol("p", schedule="step", **values)
 
 
+def test_refuses_to_clip_everything():
+    with pytest.raises(ConfigError, match="clip must be above 0"):
+        replace(PROTOCOLS["dm"], clip=0.0)
+
+
 def test_unknown_name():
     with pytest.raises(ConfigError, match="did you mean 'quick'"):
         get_protocol("qick")

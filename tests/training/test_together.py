@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -40,9 +41,9 @@ def starts(network, rngs):
     return found
 
 
-def alone(network, rng, images, labels, augmentation):
+def alone(network, rng, images, labels, augmentation, protocol=PROTOCOL):
     initialise(network, rng, "weights")
-    Trainer(network, TrainSettings()).train(images, labels, PROTOCOL, rng, augmentation)
+    Trainer(network, TrainSettings()).train(images, labels, protocol, rng, augmentation)
     return state_of(network)
 
 
@@ -85,6 +86,19 @@ def test_each_network_becomes_what_it_becomes_alone(norm, soft, augmented, own_s
         assert gap(one, other) < 1e-4
         assert gap(one, start) > 1e-2
     assert gap(found[0], found[1]) > 1e-2
+
+
+def test_gradients_are_clipped_network_by_network():
+    network, protocol = make(), replace(PROTOCOL, clip=0.5)
+    rngs = [Rng(0), Rng(1)]
+    sets = [data(0), (100 * data(1)[0], data(1)[1])]  # one that is always clipped, one seldom
+    own = starts(network, rngs)
+    images, labels = zip(*sets, strict=True)
+    found = Together(network, TrainSettings()).train(own, images, labels, protocol, rngs)
+    for state, rng, (image, label) in zip(found, rngs, sets, strict=True):
+        expected = alone(network, rng, image, label, None, protocol)
+        assert gap(state, expected) < 1e-4
+        assert gap(state, alone(network, rng, image, label, None)) > 1e-3
 
 
 def test_a_network_does_not_depend_on_the_others():
