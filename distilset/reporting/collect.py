@@ -140,7 +140,7 @@ def read_losses(path: Path) -> Iterator[Loss]:
 
 def _number(text: Any) -> float:
     """Return a count or a time; nothing is none."""
-    value = float(text or 0)
+    value = 0.0 if text in (None, "") else float(text)
     if not 0 <= value < _MOST:
         raise ValueError(f"{text!r} is no count or time")
     return value
