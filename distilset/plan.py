@@ -160,6 +160,7 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
         batch_real=config.distill.batch_real,
         bank=config.distill.bank,
         bank_seed=config.distill.bank_seed or 0,
+        steps=config.distill.steps,
         settings=EngineSettings(
             device=engine.device,
             precision="bf16" if engine.precision == "bf16" else "fp32",
@@ -222,7 +223,8 @@ def with_checkpoints(plan: Plan, seconds_per_step: float) -> Plan:
 def estimated_bytes(task: Task) -> int:
     """Estimate the memory of a run: data, synthetic images, the largest forward and backward pass.
 
-    An activation is counted as kept three times (convolution, norm, activation) for the backward
+    Mapped data count nothing: what is read of them the system gives up for others. An activation is
+    counted as kept three times (convolution, norm, activation) for the backward
     pass and twice for the forward pass alone. Of a pool, the largest network counts.
     """
     return most(_bytes_with, task)
@@ -239,7 +241,7 @@ def _bytes_with(task: Task) -> int:
     coupled = couples_images(task.network)
     group = synthetic if coupled else min(synthetic, max(task.ipc, task.settings.chunk))
     return (
-        task.train.images.numel()
+        (0 if task.train.mapped else task.train.images.numel())
         + 3 * 4 * synthetic * pixels
         + max(_real_bytes(task), 3 * group * _bytes_per_image(task))
     )
@@ -268,6 +270,7 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
     """Return what is told before a run starts, as name and text."""
     config, task, info = plan.config, plan.task, splits.info
     distill, engine = config.distill, config.engine
+    mapped = ", read from a memory map" if task.train.mapped else ""
     test = "no test part" if splits.test is None else f"{len(splits.test)} test"
     carved = f", carved by split seed {info.split_seed}" if info.test_part == "carved" else ""
     val = "" if splits.val is None else f", {len(splits.val)} validation"
@@ -275,7 +278,7 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
     operations = ", ".join(config.augmentation.operations) or "none"
     reason = plan.reasons.get("augmentation")
     return [
-        ("data", f"{info.name}: {len(task.train)} train{val}, {test}{carved}"),
+        ("data", f"{info.name}: {len(task.train)} train{val}, {test}{carved}{mapped}"),
         ("images", f"{task.train.spec}, {task.classes} classes, {whitened}"),
         ("method", config.method_name),
         ("network", str(config.network)),

@@ -19,7 +19,7 @@ from distilset.store import (
     remove_partials,
 )
 
-MAY_CHANGE = ("distill.steps", "engine.checkpoint_every")
+MAY_CHANGE = ("distill.steps", "engine.checkpoint_every", "data.mapped")
 MAY_BE_AUTO = ("device", "precision", "compile")
 
 

@@ -27,7 +27,7 @@ class Task:
     are handed in separately: ``[classes * ipc, C, H, W]`` in normalised space, class by class.
     ``pool`` holds further networks: one of all is drawn for every step. ``bank`` is the number of
     targets of a bank, 0 for fresh ones; see `distilset.bank`. At most ``bank_workers`` processes
-    build it, each with ``bank_threads`` threads (None: PyTorch's).
+    build it, each with ``bank_threads`` threads (None: PyTorch's). ``steps`` are those of the run.
     """
 
     train: ImageSet
@@ -43,6 +43,7 @@ class Task:
     bank_workers: int = 1
     bank_threads: int | None = None
     pool: tuple[nn.Module, ...] = ()
+    steps: int = 0
 
     @property
     def classes(self) -> int:
@@ -113,6 +114,11 @@ class Task:
         """All real images as bytes on a GPU, where they fit."""
         images, device = self.train.images, self.settings.device
         return images.to(device) if fits(images.numel(), device) else None
+
+    @property
+    def reads_disk(self) -> bool:
+        """Whether `stored` may have to wait for a disk."""
+        return self.train.mapped and self.whitened is None and self._resident is None
 
     def real(self, rows: Tensor) -> Float[Tensor, "n c h w"]:
         """Fetch real images by row index, in normalised space, on the device."""

@@ -9,7 +9,7 @@ ORDER = [
     *("errors", "rng", "types", "files", "cache", "hardware", "allocator", "compilation"),
     "untrusted",
     *("data", "augment", "models", "losses", "training"),
-    *("selectors", "engine", "task", "targets", "workers", "bank", "banks"),
+    *("selectors", "engine", "task", "prefetch", "targets", "workers", "bank", "banks"),
     *("methods", "config", "stated"),
     *("card", "grid", "store", "optimise", "checkpoint", "initial"),
     *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "live", "session"),

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from distilset.cli.caching import cache
 from distilset.cli.distilling import bank, distill
 from distilset.cli.evaluating import evaluate
 from distilset.cli.exchanging import export, import_
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (distill, select, evaluate, report, compare, train, bank, show, export):
+for command in (distill, select, evaluate, report, compare, train, bank, show, export, cache):
     app.command()(command)
 app.command("list")(list_)
 app.command("import")(import_)

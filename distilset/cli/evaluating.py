@@ -99,8 +99,9 @@ def _entries(loaded: Any, data: str | None, console: Any) -> Any:
     entries, read = [], {}
     for run, distilled in loaded:
         info = distilled.card.dataset
-        source = data or distilled.settings.get("data", {}).get("source")
-        config = data_config(data_table(info) | ({"source": source} if source else {}))
+        stated = distilled.settings.get("data", {})
+        kept = {"source": data or stated.get("source"), "mapped": stated.get("mapped")}
+        config = data_config(data_table(info) | {k: v for k, v in kept.items() if v})
         if config.source.startswith("python:"):
             raise ConfigError(f"{run} was made from a data set in Python; name the data by --data")
         if config not in read:
