@@ -40,18 +40,17 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)  # a forked child has no other
     rows: dict[str, dict[str, Any]] = {}
+    outcomes: Counter[str] = Counter()
     about = {"torch": torch.__version__, "python": platform.python_version()}
     made = {"program": "benchmarks/fuzz.py", "cases": args.cases, "seed": args.seed, **about}
     for name in args.loader or LOADERS:
         rows[name] = in_child(name, args.cases, args.seed)
         print(name, json.dumps(rows[name]), flush=True)
-        outcomes: Counter[str] = Counter()
-        for row in rows.values():
-            outcomes.update(row["outcomes"])
+        outcomes.update(rows[name]["outcomes"])
         result = {**made, "total": sum(outcomes.values()), "outcomes": outcomes, "loaders": rows}
         if args.json:
             args.json.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"{result['total']} cases: {dict(outcomes)}")
+    print(f"{sum(outcomes.values())} cases: {dict(outcomes)}")
 
 
 def in_child(name: str, cases: int, seed: int) -> dict[str, Any]:

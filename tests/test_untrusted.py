@@ -119,4 +119,4 @@ def test_no_bound_refuses_what_users_have(tmp_path):
     """A card of 50,000 selected images of 1,000 classes, and axes of a long run."""
     card = {"rows": list(range(1_200_000, 1_250_000)), "classes": ["name " * 5] * 1000}
     assert len(json.dumps(card)) < untrusted.MOST_JSON / 50
-    assert math.prod((12_000, 7_000)) < Image.MAX_IMAGE_PIXELS
+    assert math.prod((12_000, 7_000)) < (Image.MAX_IMAGE_PIXELS or math.inf)

@@ -50,7 +50,7 @@ def run(
         Damaged: it is none, or uses what `torch.save` does not. Bytes may raise others as well.
     """
     machine = _Machine(names, persistent)
-    for number, (code, value, _) in enumerate(pickletools.genops(file)):
+    for number, (code, value, _) in enumerate(pickletools.genops(file)):  # type: ignore[arg-type]
         if number > MOST_STEPS:
             raise Damaged(f"more than {MOST_STEPS:,} instructions")
         if code.name == "STOP":

@@ -84,11 +84,11 @@ def _read_archive(path: Path) -> Any:
                 _check_held(sizes[entry], count * dtype.itemsize)
                 found[key] = np.empty(sizes[entry], dtype=np.uint8)
                 with archive.open(entry) as file:
-                    _fill(file, found[key])
+                    _fill(file, found[key])  # type: ignore[arg-type]
             return _as(found[key], dtype, count)
 
         with archive.open(main) as file:
-            return run(file, _names(_rebuild), storage)
+            return run(file, _names(_rebuild), storage)  # type: ignore[arg-type]
 
 
 def _read_stream(path: Path) -> Any:
@@ -131,9 +131,9 @@ def _plain(file: BufferedIOBase) -> Any:
 
 
 def _fill(file: BufferedIOBase, into: np.ndarray) -> None:
-    view, done = memoryview(into), 0
+    view, done = into.data, 0
     while done < len(into):
-        count = file.readinto(view[done:])  # type: ignore[attr-defined]
+        count = file.readinto(view[done:])
         if not count:
             raise Damaged("a tensor is cut off")
         done += count

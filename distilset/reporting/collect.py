@@ -133,9 +133,9 @@ def read_losses(path: Path) -> Iterator[Loss]:
     for line in json_lines(path):
         step, loss, seconds = (line.get(key) for key in ("step", "loss", "seconds"))
         if isinstance(step, int) and isinstance(seconds, int | float):
-            known = isinstance(loss, int | float) and abs(loss) < _MOST
+            known = float(loss) if isinstance(loss, int | float) and abs(loss) < _MOST else None
             if 0 <= step < _MOST and 0 <= seconds < _MOST:
-                yield Loss(step, float(loss) if known else None, float(seconds))
+                yield Loss(step, known, float(seconds))
 
 
 def _number(text: Any) -> float:
