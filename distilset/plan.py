@@ -21,6 +21,8 @@ from distilset.initial import check_init
 from distilset.methods import Method, get_method
 from distilset.models import build_network, couples_images, pool_of, settled
 from distilset.optimise import State, descend
+from distilset.parallel import group
+from distilset.parallel.classes import check_spread, share_of
 from distilset.rng import Rng
 from distilset.task import Task
 from distilset.types import ImageSet, Splits
@@ -58,8 +60,11 @@ class Plan:
         return estimated_bytes(self.task)
 
     def start(self, images: Tensor, momentum: Tensor | None = None, step: int = 0) -> State:
-        """Put a state on the run's device."""
-        device = self.task.settings.device
+        """Put a state on the run's device; of several processes, each its own images."""
+        device, share = self.task.settings.device, self.task.share
+        if share is not None:
+            images = share.own(images, self.task.ipc)
+            momentum = None if momentum is None else share.own(momentum, self.task.ipc)
         buffer = None if momentum is None else momentum.to(device)
         return State(images.to(device), buffer, step)
 
@@ -87,11 +92,12 @@ def make_plan(config: RunConfig, train: ImageSet) -> Plan:
     """
     check_train(train)
     check_init(config.distill.init, train, config.distill.ipc)
-    config, reasons = resolve(config, train)
+    config, reasons = group.lead(lambda: resolve(config, train))
     transform = fit_transform(train, zca=config.data.zca)
     task = make_task(config, train, transform)
     config, task = with_workers(config, task)
     method = get_method(config.method_name)(config.method, task)
+    check_spread(config.method_name, method, task)
     if task.bank and getattr(method, "bank", None) is None:
         raise ConfigError(f"method {config.method_name} cannot use a bank; leave distill.bank at 0")
     return Plan(config, task, method, reasons)
@@ -149,7 +155,7 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
         .train()
         for one in pool_of(config.network)
     )
-    return Task(
+    task = Task(
         train=train,
         transform=transform.to(engine.device),
         augmentation=config.augmentation,
@@ -168,6 +174,7 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
             compile=engine.compile == "on",
         ),
     )
+    return replace(task, share=share_of(task))
 
 
 def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
@@ -184,21 +191,18 @@ def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
     if workers > 1 and torch.device(engine.device).type != "cpu":
         raise ConfigError(f"only a CPU takes more than 1 in engine.bank_workers; got {workers}")
     if workers > total:
-        raise ConfigError(
-            f"every process needs a thread: engine.bank_workers may be 1 to {total} "
-            f"(engine.threads); got {workers}"
-        )
+        allowed = f"engine.bank_workers may be 1 to {total} (engine.threads)"
+        raise ConfigError(f"every process needs a thread: {allowed}; got {workers}")
     task = replace(task, bank_workers=workers, bank_threads=total // workers)
     return replace(config, engine=replace(engine, bank_workers=workers)), task
 
 
 def probe(plan: Plan, images: Tensor) -> float:
-    """Return the seconds of one episode, measured on a copy; the run itself is not touched."""
-    state = plan.start(images.clone())
+    """Return the seconds of one episode on a copy of this process's images."""
     distill, settings = plan.config.distill, plan.task.settings
     first = GRAPH_CALLS if settings.compile and uses_graphs(settings.device) else 1
     records = descend(
-        state,
+        State(images.clone()),
         plan.method,
         steps=first + 1,
         image_lr=distill.image_lr or 1.0,
@@ -208,7 +212,7 @@ def probe(plan: Plan, images: Tensor) -> float:
         float(next(records).loss)
     start = time.perf_counter()
     float(next(records).loss)
-    return time.perf_counter() - start
+    return group.lead(lambda: time.perf_counter() - start)
 
 
 def with_checkpoints(plan: Plan, seconds_per_step: float) -> Plan:
@@ -223,9 +227,9 @@ def with_checkpoints(plan: Plan, seconds_per_step: float) -> Plan:
 def estimated_bytes(task: Task) -> int:
     """Estimate the memory of a run: data, synthetic images, the largest forward and backward pass.
 
-    Mapped data count nothing: what is read of them the system gives up for others. An activation is
-    counted as kept three times (convolution, norm, activation) for the backward
-    pass and twice for the forward pass alone. Of a pool, the largest network counts.
+    Mapped data count nothing: what is read of them the system gives up for others. An activation
+    counts three times (convolution, norm, activation) for the backward pass and twice for the
+    forward pass alone. Of a pool, the largest network counts.
     """
     return most(_bytes_with, task)
 
@@ -276,7 +280,8 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
     val = "" if splits.val is None else f", {len(splits.val)} validation"
     whitened = "normalised, whitened (ZCA)" if config.data.zca else "normalised"
     operations = ", ".join(config.augmentation.operations) or "none"
-    reason = plan.reasons.get("augmentation")
+    if "augmentation" in plan.reasons:
+        operations += f" ({plan.reasons['augmentation']})"
     return [
         ("data", f"{info.name}: {len(task.train)} train{val}, {test}{carved}{mapped}"),
         ("images", f"{task.train.spec}, {task.classes} classes, {whitened}"),
@@ -289,8 +294,8 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
         ("real batch", f"{task.batch_real} per class and step"),
         ("targets", f"a bank of {task.bank}" if task.bank else "fresh ones at every step"),
         ("steps", f"{distill.steps}, image lr {distill.image_lr:g}, momentum {distill.momentum:g}"),
-        ("augmentation", operations + (f" ({reason})" if reason else "")),
-        ("device", f"{engine.device}, {engine.threads} threads"),
+        ("augmentation", operations),
+        ("device", f"{engine.device}, {engine.threads} threads{task.share or ''}"),
         ("precision", f"{engine.precision}: {plan.reasons['precision']}"),
         ("compiled", f"{engine.compile}: {plan.reasons['compile']}"),
         ("seed", str(distill.seed)),

@@ -19,6 +19,8 @@ from distilset.hardware import threads
 from distilset.initial import initial_images
 from distilset.models import pool_of
 from distilset.optimise import Record, State, descend
+from distilset.parallel import group
+from distilset.parallel.running import Losses, Together
 from distilset.plan import Plan, versions
 from distilset.store import METRICS, Card, DistilledSet, read_settings
 from distilset.untrusted import json_lines
@@ -45,10 +47,35 @@ class Progress:
 
 def begin(plan: Plan) -> Progress:
     """Make the state before the first step."""
-    config = plan.config.distill
-    task = plan.task
-    images = initial_images(config.init, task.train, task.transform.to("cpu"), task.ipc, task.rng)
-    return Progress(plan.start(images))
+    return spread(plan, _first(plan) if group.leads() else None)
+
+
+def _first(plan: Plan) -> Progress:
+    config, task = plan.config.distill, plan.task
+    transform = task.transform.to("cpu")
+    images = initial_images(config.init, task.train, transform, task.ipc, task.rng)
+    return Progress(State(images))
+
+
+def spread(plan: Plan, found: Progress | None) -> Progress:
+    """Put where a run stands on its device; of several processes, rank 0 has read or made it."""
+    if plan.task.share is not None:
+        found = group.lead(lambda: found)
+    assert found is not None, "rank 0 makes the first state"
+    state = found.state
+    own = plan.start(state.images, state.momentum)
+    return replace(found, state=replace(state, images=own.images, momentum=own.momentum))
+
+
+def gathered(plan: Plan, state: State) -> State | None:
+    """Return the state of all classes; None in a process that does not write."""
+    share, ipc = plan.task.share, plan.task.ipc
+    if share is None:
+        return state
+    images = group.gathered(state.images, share, ipc)
+    momentum = state.momentum
+    momentum = None if momentum is None else group.gathered(momentum, share, ipc)
+    return None if images is None else replace(state, images=images, momentum=momentum)
 
 
 def check_provenance(run: Path, plan: Plan) -> list[str]:
@@ -71,10 +98,14 @@ def resume(run: Path, plan: Plan) -> Progress:
         ConfigError: if the run is further already than the steps asked for.
         DataError: if the data are not the run's, or every checkpoint is damaged.
     """
+    return spread(plan, _resumed(run, plan) if group.leads() else None)
+
+
+def _resumed(run: Path, plan: Plan) -> Progress:
     noticed = check_provenance(run, plan)
     found = load_checkpoint(run)
     if found is None:
-        return begin(plan)
+        return _first(plan)
     state, seconds, problems = found
     expected = (plan.task.classes * plan.task.ipc, *plan.task.train.spec.shape)
     if tuple(state.images.shape) != expected:
@@ -88,7 +119,6 @@ def resume(run: Path, plan: Plan) -> Progress:
             f"the run at {run} has done {state.step} steps already and can only be lengthened; "
             f"got --steps {steps}"
         )
-    state = plan.start(state.images, state.momentum, state.step)
     return Progress(state, seconds, (*noticed, *problems))
 
 
@@ -97,27 +127,47 @@ def carry_out(
 ) -> Iterator[Record]:
     """Descend to the last step, writing metrics and checkpoints into ``run`` if there is one.
 
-    ``stop`` is asked after each step.
+    ``stop`` is asked after each step. Of several processes, each yields the records when their
+    losses are put together, some steps later, and rank 0 writes.
 
     Raises:
         Interrupted: after the state was saved, if ``stop`` said so before the last step.
     """
     steps, every = plan.config.distill.steps, plan.config.engine.checkpoint_every or 1
-    metrics = None if run is None else Metrics(run / METRICS, progress.state.step)
+    writes = run is not None and group.leads()
+    metrics = Metrics(run / METRICS, progress.state.step) if run is not None and writes else None
+    losses, stop = _losses(plan), Together(stop) if plan.task.share is not None else stop
     base, started = progress.seconds, time.perf_counter()
     with threads(plan.config.engine.threads), kept_memory():
         for record in _descend(plan, progress.state):
             progress.seconds = base + time.perf_counter() - started
-            if metrics is not None:
-                metrics.add(record, progress.seconds)
+            losses.add((record, progress.seconds), getattr(plan.method, "losses", ()))
             due = record.step % every == 0 or record.step == steps
             halted = record.step < steps and stop()
-            if run is not None and metrics is not None and (due or halted):
-                metrics.flush()
-                save_checkpoint(run, progress.state, progress.seconds)
-            yield record
+            whole = _whole(losses) if due or halted or losses.due() else []
+            if metrics is not None:
+                for one, seconds in whole:
+                    metrics.add(one, seconds)
+            if run is not None and (due or halted):
+                state = gathered(plan, progress.state)
+                if metrics is not None and state is not None:
+                    metrics.flush()
+                    save_checkpoint(run, state, progress.seconds)
+            yield from (one for one, _ in whole)
             if halted:
                 raise Interrupted(record.step, steps)
+
+
+def _losses(plan: Plan) -> Losses[tuple[Record, float]]:
+    task = plan.task
+    return Losses(task.share, task.ipc, task.classes, task.settings.chunk)
+
+
+def _whole(losses: Losses[tuple[Record, float]]) -> list[tuple[Record, float]]:
+    return [
+        (record if loss is None else replace(record, loss=loss), seconds)
+        for (record, seconds), loss in losses.gather()
+    ]
 
 
 def _descend(plan: Plan, state: State) -> Iterator[Record]:
@@ -135,7 +185,10 @@ def finish(plan: Plan, progress: Progress) -> DistilledSet:
     """Turn the last state into a distilled set: pixels are made only here."""
     config, task = plan.config, plan.task
     transform = task.transform.to("cpu")
-    pixels = transform.invert(progress.state.images.cpu())
+    images = progress.state.images.cpu()
+    if task.share is not None:
+        images = group.whole(images, task.share, task.ipc)
+    pixels = transform.invert(images)
     if not torch.isfinite(pixels).all():
         raise DataError(
             "the images became infinite or not a number; take a smaller distill.image_lr"

@@ -9,10 +9,12 @@ from distilset.allocator import kept_memory
 from distilset.bank import Bank, Report
 from distilset.banks import Banks
 from distilset.config import RunConfig
+from distilset.errors import DataError
 from distilset.hardware import threads
 from distilset.live import TensorBoard
 from distilset.optimise import Record
-from distilset.plan import Plan, make_plan, probe, with_checkpoints
+from distilset.parallel import group
+from distilset.plan import Plan, make_plan, probe, versions, with_checkpoints
 from distilset.runfolder import RunFolder
 from distilset.runs import Progress, begin, carry_out, finish, resume
 from distilset.store import DistilledSet, write_results
@@ -51,8 +53,9 @@ class Session:
 
     def records(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
         """Do the steps; raises `Interrupted` after saving, if ``stop`` says so."""
-        if self.folder is not None:
+        if self.folder is not None and group.leads():
             self.folder.open(self.plan.settings)
+        group.meet()
         run = None if self.folder is None else self.folder.path
         records = carry_out(self.plan, run, self.progress, stop)
         yield from records if run is None or not self.tensorboard else self._watched(run, records)
@@ -70,7 +73,7 @@ class Session:
         """Make the distilled set, and write it if there is a folder."""
         with threads(self.plan.config.engine.threads):
             distilled = finish(self.plan, self.progress)
-        if self.folder is not None:
+        if self.folder is not None and group.leads():
             write_results(self.folder.path, distilled)
         return distilled
 
@@ -84,6 +87,7 @@ def open_session(config: RunConfig, train: ImageSet, folder: RunFolder | None = 
         ConfigError: settings that do not fit the data or the machine.
         DataError: a run to be resumed that was made from other data, or is damaged.
     """
+    check_alike(train)
     with threads(config.engine.threads):  # a whitening fitted by more threads differs in its bits
         plan = make_plan(config, train)
     with threads(plan.config.engine.threads):
@@ -94,9 +98,25 @@ def open_session(config: RunConfig, train: ImageSet, folder: RunFolder | None = 
         return session if session.bank is None else _with_bank_time(session, session.bank)
 
 
+def check_alike(train: ImageSet) -> None:
+    """Refuse processes that were given different data or have other versions.
+
+    Raises:
+        DataError: with what the first differing process has.
+    """
+    group.meet()  # some may have read longer than others
+    facts = {"data": train.info.fingerprint or str(train.offsets), **versions()}
+    for rank, others in enumerate(group.collect(facts)):
+        for name, value in others.items():
+            if value != facts[name]:
+                raise DataError(
+                    f"the processes differ in {name}: {facts[name]}, {rank} has {value}"
+                )
+
+
 def _with_bank_time(session: Session, bank: Bank | Banks) -> Session:
     """Tell the seconds of building a bank from those of a step, which the probe has mixed."""
-    missing = bank.missing
+    missing = group.lead(lambda: bank.missing)
     if not missing:
         return session
     for part in bank.parts:

@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command runs, so that ``--help`` answers at once.
 """
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -17,6 +18,7 @@ from distilset.cli.options import KINDS
 from distilset.cli.telling import compare, report
 from distilset.cli.training import train
 from distilset.errors import DistilsetError, plain
+from distilset.parallel import environment
 
 __all__ = ["KINDS", "app", "main"]
 
@@ -46,9 +48,15 @@ def _options(
         raise typer.Exit
 
 
+SPREAD = ("distill", "evaluate", "bank")
+"""The commands that several processes share; of the others rank 0 does the work alone."""
+
+
 def main() -> NoReturn:
     """Run the command line; an error that is the user's is one sentence and exit code 2."""
     try:
+        if environment.size() > 1:
+            _together(sys.argv[1:2])
         app()
     except DistilsetError as error:
         _tell(error)
@@ -60,3 +68,21 @@ def main() -> NoReturn:
 def _tell(error: object) -> NoReturn:
     print(f"error: {plain(error)}", file=sys.stderr)
     sys.exit(2)
+
+
+def _together(command: list[str]) -> None:
+    """Run as one of several processes: all but rank 0 are silent, unless they are first to fail."""
+    if command not in [[name] for name in SPREAD]:
+        if not environment.leads():
+            sys.exit(0)
+        return
+    from distilset.parallel import failing, group
+
+    if not environment.leads():
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    try:
+        group.start()
+        app()
+        sys.exit(0)
+    except Exception as error:
+        failing.end_with(error, group.claims())

@@ -195,7 +195,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
     asked: list[int] = []
 
     def ask(number: int, _frame: object) -> None:
-        if asked and number == signal.SIGINT:
+        if number == signal.SIGINT and number in asked:
             raise KeyboardInterrupt
         asked.append(number)
 
