@@ -14,7 +14,7 @@ from distilset.optimise import Record
 from distilset.parallel import group
 from distilset.plan import Plan
 from distilset.runfolder import RunFolder
-from distilset.store import TENSORBOARD
+from distilset.store import TENSORBOARD, unlink_link
 
 PICTURES = 20
 """About how many grids of images a run writes."""
@@ -43,6 +43,7 @@ class TensorBoard:
     def __init__(self, run: Path, plan: Plan, progress: Progress) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        unlink_link(run / TENSORBOARD)
         first = progress.state.step
         self.plan, self.progress, self.seen = plan, progress, first
         self.open = partial(SummaryWriter, str(run / TENSORBOARD))

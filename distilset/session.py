@@ -140,8 +140,8 @@ def open_session(
     config: RunConfig,
     train: ImageSet,
     folder: RunFolder | None = None,
-    transform: Transform | None = None,
     agree: Agree = group.agree,
+    transform: Transform | None = None,
 ) -> Session:
     """Check everything that can be checked before the first step, and measure a step.
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from distilset.apps.folder import read_rows
 from distilset.reporting.applications import read_application
 from tests.small import call, refused, write_npz
 
@@ -95,17 +96,33 @@ def test_a_folder_in_use_is_refused_before_the_data_are_read(tmp_path, capsys):
     assert "is not empty" in refused(capsys, "continual", "nowhere", "--out", tmp_path)
 
 
-def test_two_processes_share_a_study(tmp_path, data):
-    out = tmp_path / "cl"
-    words = ["continual", data, "--out", out, *SIZE, *FAST, "--method", "dm", "--resume", "--json"]
-    command = [sys.executable, "-m", "distilset", *map(str, words)]
+def command(data, out, *more):
+    words = ["continual", data, "--out", out, *SIZE, *FAST, "--method", "dm", *more]
+    return ["-m", "distilset", *map(str, words)]
+
+
+def rows(out):
+    return {tuple(v for k, v in row.items() if k != "seconds") for row in read_rows(out)}
+
+
+def test_processes_share_a_study(tmp_path, data, capsys):
+    """Two started by hand and two started by torchrun do together what one does alone."""
+    assert call(capsys, *command(data, tmp_path / "alone")[2:])[0] == 0
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    by_hand = command(data, tmp_path / "cl", "--resume", "--json")
     started = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(2)
+        subprocess.Popen([sys.executable, *words], env=environment, stdout=subprocess.PIPE)
+        for words in (by_hand, [*torchrun, *by_hand])
     ]
-    told = [one.communicate(timeout=300) for one in started]
-    assert [one.returncode for one in started] == [0, 0], told
-    first, second = (json.loads(text) for text, _ in told)
-    assert first == second
-    assert len(first["rows"]) == 2
+    told = [one.communicate(timeout=300)[0] for one in started]
+    assert [one.returncode for one in started] == [0, 0]
+    assert json.loads(told[0]) == json.loads(told[1])
+    assert rows(tmp_path / "cl") == rows(tmp_path / "alone")
+
+
+def test_processes_need_a_study_to_share(tmp_path, data, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = refused(capsys, *command(data, tmp_path / "cl")[2:])
+    assert "several processes work on one study only with --resume" in told

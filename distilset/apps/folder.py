@@ -31,6 +31,7 @@ from distilset.reporting.applications import (
     write_summary,
 )
 from distilset.store import claim, refuse_used
+from distilset.untrusted import MOST_ROWS, read_text
 
 ROWS, TABLE = "rows.csv", "table.md"
 WORK = "work"
@@ -220,12 +221,12 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     file = path / ROWS
     if not file.is_file():
         return []
-    text = file.read_text("utf-8", errors="replace")
-    whole = text[: text.rfind("\n") + 1]  # a line without its end may have lost some of its last
     try:
+        text = read_text(file, MOST_ROWS, errors="replace")
+        whole = text[: text.rfind("\n") + 1]  # a line without its end may have lost some of it
         reader = csv.DictReader(io.StringIO(whole, newline=""))
         rows = [row for row in reader if None not in row and None not in row.values()]
-    except csv.Error as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{file} is damaged: {error}; move it away or mend it") from None
     return [row for row in rows if row.get(KEY)]
 

@@ -82,7 +82,7 @@ def remember(
     config = build(tables) if run is None else run.settle(tables)
     if run is not None and (done := run.finished(config.distill.steps)) is not None:
         return done
-    session = open_session(config, train, run, transform)
+    session = open_session(config, train, run, transform=transform)
     session.build_bank()
     for record in session.records():
         if progress is not None:

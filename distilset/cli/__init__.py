@@ -19,7 +19,7 @@ from distilset.cli.options import KINDS
 from distilset.cli.searching import nas
 from distilset.cli.telling import compare, report
 from distilset.cli.training import train
-from distilset.errors import DistilsetError
+from distilset.errors import DistilsetError, plain
 from distilset.parallel import environment
 
 __all__ = ["KINDS", "app", "main"]
@@ -33,8 +33,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-COMMANDS = (distill, select, evaluate, report, compare, train, continual, nas, bank, show, export)
-for command in (*COMMANDS, cache):
+COMMANDS = (distill, select, evaluate, report, compare, train, continual, nas)
+for command in (*COMMANDS, bank, show, export, cache):
     app.command()(command)
 app.command("list")(list_)
 app.command("import")(import_)
@@ -54,6 +54,9 @@ def _options(
 SPREAD = ("distill", "evaluate", "bank")
 """The commands that several processes share; of the others rank 0 does the work alone."""
 
+APART = ("continual",)
+"""The commands in which every process takes jobs from one folder, as if started by itself."""
+
 
 def main() -> NoReturn:
     """Run the command line; an error that is the user's is one sentence and exit code 2."""
@@ -62,17 +65,20 @@ def main() -> NoReturn:
             _together(sys.argv[1:2])
         app()
     except DistilsetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _tell(error)
     except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
-        sys.exit(2)
+        _tell(f"{error.strerror or error}: {error.filename or ''}")
     sys.exit(0)
+
+
+def _tell(error: object) -> NoReturn:
+    print(f"error: {plain(error)}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _together(command: list[str]) -> None:
     """Run as one of several processes: all but rank 0 are silent, unless they are first to fail."""
-    if command not in [[name] for name in SPREAD]:
+    if command not in [[name] for name in (*SPREAD, *APART)]:
         if not environment.leads():
             sys.exit(0)
         return
@@ -80,6 +86,8 @@ def _together(command: list[str]) -> None:
 
     if not environment.leads():
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    if command in [[name] for name in APART]:
+        return
     try:
         group.start()
         app()

@@ -59,6 +59,7 @@ def continual(
 ) -> None:
     """Learn the classes of DATA task by task from a small memory, made by methods side by side."""
     flags = {name.rstrip("_"): value for name, value in locals().items() if name in FLAGS}
+    _leave_the_others(resume)
     from distilset.apps.continual import make_bench, open_folder
     from distilset.apps.folder import check_free
     from distilset.apps.study import Study
@@ -76,6 +77,22 @@ def continual(
     bench = make_bench(load(data_config(table), console), study, **flags)
     folder = open_folder(bench, out, resume=resume, overwrite=overwrite)
     _show(_run(bench, folder, console), folder, as_json=json_)
+
+
+def _leave_the_others(resume: bool) -> None:
+    """Of several processes that torchrun has started, be one that takes jobs from the folder."""
+    from distilset.errors import ConfigError
+    from distilset.parallel import environment
+
+    if environment.size() == 1:
+        return
+    if not resume:
+        raise ConfigError("several processes work on one study only with --resume")
+    environment.leave()
+    import torch
+
+    if gpus := torch.cuda.device_count():
+        torch.cuda.set_device(environment.local_rank() % gpus)
 
 
 def _run(bench: Any, folder: Any, console: Any) -> Any:

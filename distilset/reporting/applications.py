@@ -2,7 +2,6 @@
 
 import base64
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from distilset.errors import DataError
 from distilset.files import write_text
 from distilset.store import CARD
+from distilset.untrusted import MOST_JSON, MOST_TOML, parse_json, parse_toml, read_text
 
 SETTINGS, SUMMARY = "app.toml", "summary.json"
 PLOTS = "plot*.svg"
@@ -84,8 +84,8 @@ def read_settings(path: Path) -> dict[str, dict[str, Any]]:
     """
     file = path / SETTINGS
     try:
-        tables = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        tables = parse_toml(read_text(file, MOST_TOML))
+    except (OSError, ValueError) as error:
         raise DataError(f"{file} is damaged: {error}") from None
     whole = all(isinstance(table, dict) for table in tables.values())
     if not whole or not isinstance(tables.get("app", {}).get("kind"), str):
@@ -107,14 +107,21 @@ def read_application(path: Path) -> AppFacts:
     settings = read_settings(path)
     if not (path / SUMMARY).is_file():
         raise DataError(f"the study at {path} is not finished; finish it with --resume first")
-    plots = tuple((p.name, p.read_text("utf-8")) for p in sorted(path.glob(PLOTS)))
+    plots = tuple((p.name, _read_plot(p)) for p in sorted(path.glob(PLOTS)))
     return AppFacts(path, settings["app"]["kind"], settings, _read_summary(path / SUMMARY), plots)
+
+
+def _read_plot(file: Path) -> str:
+    try:
+        return read_text(file, MOST_JSON)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is damaged: {error}") from None
 
 
 def _read_summary(file: Path) -> Summary:
     try:
-        found = json.loads(file.read_text("utf-8"))
+        found = parse_json(read_text(file, MOST_JSON))
         head, rows = tuple(found.pop("head")), tuple(tuple(row) for row in found.pop("rows"))
         return Summary(head=head, rows=rows, **found)
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{file} is damaged: {error!r}") from None
