@@ -11,6 +11,7 @@ from distilset.cache import cache_folder
 from distilset.errors import ConfigError, DataError
 from distilset.evaluation.identity import digest_of
 from distilset.files import write_text
+from distilset.untrusted import MOST_JSON, parse_json, read_text
 
 FILE = "reference.json"
 CHECKED = ("schedule", "split", "data", "transform", "augmentation")
@@ -49,7 +50,7 @@ def read_reference(path: Path, facts: Mapping[str, Any]) -> dict[str, Known]:
         ConfigError: other data, split or schedule: what differs.
     """
     try:
-        table = json.loads(path.read_text("utf-8"))
+        table = parse_json(read_text(path, MOST_JSON))
         networks = {str(name): _known(row, path) for name, row in table["networks"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no reference file: {error!r}") from None
@@ -79,9 +80,11 @@ def _differences(name: str, there: Any, here: Any) -> list[str]:
 
 
 def _known(row: Mapping[str, Any], path: Path) -> Known:
-    test = row["test"]
+    accuracy, test = row["accuracy"], row["test"]
+    if not all(value is None or 0 <= value <= 100 for value in (accuracy, test)):
+        raise ValueError(f"accuracies {accuracy!r} and {test!r}, in per cent")
     return Known(
-        nan if row["accuracy"] is None else float(row["accuracy"]),
+        nan if accuracy is None else float(accuracy),
         None if test is None else float(test),
         float(row["seconds"]),
         str(row["compute"]),

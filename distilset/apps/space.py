@@ -1,12 +1,11 @@
 """Search spaces: lists of networks, and of ways to train one, by name, file or Python."""
 
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from itertools import product
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,13 @@ from distilset.models import settled as settled_network
 from distilset.models.config import OPTIONS
 from distilset.training.protocols import Protocol
 from distilset.types import ImageSpec
+from distilset.untrusted import MOST_TOML, parse_toml, read_text
 
 TRAINING = ("lr", "weight_decay", "augmentation")
 """Factors that are no option of a network but of its training."""
+
+MOST_MEMBERS = 100_000
+"""Combinations of levels in a space; a few lines of a file could ask for billions."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,8 @@ def factorial(
             raise ConfigError(f"factor {factor} needs a list of levels; got {levels!r}")
         for level in levels if factor in TRAINING else ():
             _check(factor, level)
+    if prod(len(levels) for levels in factors.values()) > MOST_MEMBERS:
+        raise ConfigError(f"space {name} has more than {MOST_MEMBERS:,} combinations of levels")
     members = []
     for values in product(*factors.values()):
         own = dict(zip(factors, values, strict=True))
@@ -197,8 +202,8 @@ def get_space(given: Given, network: Mapping[str, Any]) -> Space:
 def _from_file(path: Path, network: Mapping[str, Any]) -> Space:
     """Read ``network`` (a text, may be left out) and ``[factors]`` from a file."""
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        table = parse_toml(read_text(path, MOST_TOML))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
     text, factors = table.pop("network", None), table.pop("factors", None)
     if table or not isinstance(factors, dict) or not isinstance(text, str | None):

@@ -114,6 +114,11 @@ def test_a_space_from_a_file(tmp_path):
             get_space(str(file), CONVNET)
 
 
+def test_a_space_of_billions_is_refused():
+    with pytest.raises(ConfigError, match="more than 100,000 combinations"):
+        factorial("own", CONVNET, {f: [0.1] * 99 for f in ("lr", "weight_decay", "width")})
+
+
 def test_bad_words_are_refused():
     with pytest.raises(ConfigError, match=r"unknown space 'convnet72'.*did you mean 'convnet720'"):
         get_space("convnet72", CONVNET)
