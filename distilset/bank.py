@@ -93,6 +93,14 @@ class Bank:
         """The number of targets that are still to be computed."""
         return max(0, self.size - min(self.counts()))
 
+    @property
+    def missing_bytes(self) -> int:
+        """The bytes on disk of the targets that are still to be computed."""
+        row = 2 * self.task.classes
+        widths = [self._widths[self.path(one).name] for one in self.engine.statistics]
+        pairs = zip(self.counts(), widths, strict=True)
+        return sum(max(0, self.size - count) * row * width for count, width in pairs)
+
     @cached_property
     def _widths(self) -> dict[str, int]:
         """Return the length of every statistic's vector, by file name."""

@@ -1,32 +1,55 @@
 """Checkpoints between episodes: written whole, hashed, the previous one kept."""
 
 import json
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from distilset.errors import DataError
 from distilset.files import write_atomically
+from distilset.guard import Progress
 from distilset.optimise import State
 from distilset.store import CHECKPOINTS
 from distilset.untrusted import parse_json, read_tensors
 
-VERSION = 1
+VERSION = 2
+"""Raised when an older distilset could not go on exactly from what is written."""
+
 CURRENT, FRESH, PREVIOUS = CHECKPOINTS
 
 
-def save_checkpoint(run: Path, state: State, seconds: float) -> None:
-    """Write the state of a run; ``seconds`` is the time spent on it so far.
+class NewerVersion(DataError):
+    """A whole checkpoint that a newer distilset has written."""
 
-    At every moment one whole checkpoint exists, under the current or the previous name.
+
+def save_checkpoint(run: Path, progress: Progress) -> None:
+    """Write where a run stands.
+
+    At every moment one whole checkpoint exists, under the fresh, the current or the previous name.
+
+    Raises:
+        ValueError: if an image is infinite or not a number: such a state is never written.
     """
-    tensors = {"images": state.images.detach().cpu().contiguous()}
-    if state.momentum is not None:
-        tensors["momentum"] = state.momentum.detach().cpu().contiguous()
-    facts = {"version": VERSION, "step": state.step, "seconds": seconds}
-    facts["hash"] = _hash(tensors, state.step)
+    state, kept = progress.state, progress.kept
+    tensors = _tensors(state)
+    if not tensors["images"].isfinite().all():
+        raise ValueError("a state with images that are not finite is not to be saved")
+    facts: dict[str, Any] = {
+        "version": VERSION,
+        "step": state.step,
+        "halvings": state.halvings,
+        "seconds": progress.seconds,
+        "notes": list(progress.notes),
+    }
+    if kept is not None and kept.step != state.step:
+        tensors |= {f"kept.{name}": tensor for name, tensor in _tensors(kept).items()}
+        facts["kept"] = kept.step
+    facts["hash"] = _hash(tensors, facts)
 
     def write(partial: Path) -> None:
         partial.write_bytes(save(tensors, metadata={"state": json.dumps(facts)}))
@@ -39,19 +62,32 @@ def save_checkpoint(run: Path, state: State, seconds: float) -> None:
     fresh.replace(current)
 
 
-def load_checkpoint(run: Path) -> tuple[State, float, list[str]] | None:
-    """Return the newest good state, the seconds spent, and a sentence for each bad file; or None.
+def _tensors(state: State) -> dict[str, Tensor]:
+    tensors = {"images": state.images.detach().cpu().contiguous()}
+    if state.momentum is not None:
+        tensors["momentum"] = state.momentum.detach().cpu().contiguous()
+    return tensors
+
+
+def load_checkpoint(run: Path) -> tuple[Progress, list[str]] | None:
+    """Return where a run stands by its newest good checkpoint, and a sentence for each bad file.
 
     None means that no checkpoint was written yet. The tensors are on the CPU.
 
     Raises:
-        DataError: if there are checkpoints and none can be used.
+        DataError: if there are checkpoints and none can be used, or the newest good one is of a
+            newer distilset.
     """
     problems = []
-    for path in (run / name for name in CHECKPOINTS if (run / name).exists()):
+    for path in (run / name for name in (FRESH, CURRENT, PREVIOUS) if (run / name).exists()):
         try:
-            return (*_read(path), problems)
-        except (DataError, KeyError, TypeError, ValueError) as error:
+            return _read(path), problems
+        except NewerVersion:
+            raise
+        except (
+            *(DataError, OSError, RuntimeError),
+            *(KeyError, TypeError, ValueError, AttributeError, OverflowError),
+        ) as error:
             problems.append(f"{path.name} is damaged ({error}) and was passed over")
     if problems:
         raise DataError(
@@ -60,19 +96,42 @@ def load_checkpoint(run: Path) -> tuple[State, float, list[str]] | None:
     return None
 
 
-def _read(path: Path) -> tuple[State, float]:
+def _read(path: Path) -> Progress:
     tensors, text = read_tensors(path)
     facts = parse_json(text["state"])
+    if not isinstance(facts["version"], int):
+        raise DataError(f"its version is {facts['version']!r}")
     if facts["version"] > VERSION:
-        raise DataError(f"version {facts['version']}, this distilset reads up to {VERSION}")
-    if facts["hash"] != _hash(tensors, facts["step"]):
+        raise NewerVersion(
+            f"{path} is of version {facts['version']}, and this distilset reads up to "
+            f"{VERSION}; resume the run with the distilset that began it, or a newer one"
+        )
+    hashed = facts["step"] if facts["version"] == 1 else facts
+    if facts["hash"] != _hash(tensors, hashed):
         raise DataError("its content does not fit its hash")
-    state = State(tensors["images"], tensors.get("momentum"), int(facts["step"]))
-    return state, float(facts["seconds"])
+    return _progress(facts, tensors)
 
 
-def _hash(tensors: dict[str, Tensor], step: int) -> str:
-    hasher = blake2b(str(step).encode(), digest_size=16)
+def _progress(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Progress:
+    """Build what `save_checkpoint` wrote; version 1 had neither halvings nor a kept state."""
+    images, halvings = tensors["images"], int(facts.get("halvings", 0))
+    state = State(images, tensors.get("momentum"), int(facts["step"]), halvings)
+    kept = None
+    if "kept" in facts:
+        step = int(facts["kept"])
+        kept = State(tensors["kept.images"], tensors.get("kept.momentum"), step, halvings)
+    for tensor in tensors.values():
+        if tensor.shape != images.shape or tensor.dtype != torch.float32:
+            raise DataError("its tensors do not fit each other")
+    notes = tuple(str(note) for note in facts.get("notes", ()))
+    return Progress(state, float(facts["seconds"]), notes, kept)
+
+
+def _hash(tensors: Mapping[str, Tensor], facts: Any) -> str:
+    """Hash all tensors and facts, those of later distilsets too, but for the hash itself."""
+    if isinstance(facts, dict):
+        facts = {name: fact for name, fact in facts.items() if name != "hash"}
+    hasher = blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     for name in sorted(tensors):
         hasher.update(name.encode())
         hasher.update(repr(tuple(tensors[name].shape)).encode())

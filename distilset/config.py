@@ -52,7 +52,9 @@ class DistillConfig:
     up to 50 images per class and 10.0 above (DataDAM's table); it is meant in normalised space.
     ``batch_real`` counts images per class and step. ``bank`` is the number of targets that are
     computed once and used again and again; 0, as in the papers, makes a fresh one for every step.
-    ``bank_seed`` None is ``seed``: runs with the same one share a bank.
+    ``bank_seed`` None is ``seed``: runs with the same one share a bank. ``guard_every`` is the
+    number of steps between the states that a run goes back to when a loss or an image becomes
+    infinite or not a number.
     """
 
     ipc: Annotated[int, Field(ge=1)] = 10
@@ -64,6 +66,7 @@ class DistillConfig:
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     bank: Annotated[int, Field(ge=0)] = 0
     bank_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    guard_every: Annotated[int, Field(ge=1)] = 100
 
 
 @validated(frozen=True, config=STRICT)
@@ -71,10 +74,10 @@ class EngineConfig:
     """With what it is computed; ``auto`` values are resolved once and written into the run.
 
     ``chunk``, the images in one forward pass, is by default what fits the processor's cache (32 of
-    32x32 pixels). ``threads`` None is as many as PyTorch takes; ``checkpoint_every`` None is about
-    a minute's worth of steps. ``bank_workers`` is the most processes that build a bank side by
-    side, which share the threads; None is one for every two threads of a CPU, if memory allows, and
-    1 on a GPU.
+    32x32 pixels); a run halves it when memory runs out. ``threads`` None is as many as PyTorch
+    takes; ``checkpoint_every`` None is about a minute's worth of steps. ``bank_workers`` is the
+    most processes that build a bank side by side, which share the threads; None is one for every
+    two threads of a CPU, if memory allows, and 1 on a GPU.
     """
 
     device: str = "auto"

@@ -1,5 +1,6 @@
 """A picture of a distilled set: one row for each class."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -46,4 +47,10 @@ def save_grid(
     picture = picture.resize(
         (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
     )
-    write_atomically(path, lambda partial: picture.save(partial, format="PNG"))
+    buffer = BytesIO()  # Pillow's own writing would hide why a disk refuses
+    picture.save(buffer, format="PNG")
+
+    def write(partial: Path) -> None:
+        partial.write_bytes(buffer.getvalue())
+
+    write_atomically(path, write)

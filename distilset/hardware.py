@@ -5,7 +5,6 @@ TensorFloat-32 (`exact_float32`), although PyTorch's own default does that to co
 gains nothing by it either: what it leaves in float32 are means, norms and whitening.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from distilset.errors import ConfigError, unknown_name
+from distilset.memory import memory_bytes
 from distilset.types import ImageSpec
 
 CHUNK_PIXELS = 32 * 32 * 32
@@ -94,14 +94,6 @@ def _cpu_flags() -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(line.split())
-
-
-def memory_bytes() -> int | None:
-    """Return the machine's memory; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 @contextmanager

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from distilset.data.normalise import Transform
 from distilset.errors import ConfigError, unknown_name
-from distilset.hardware import memory_bytes
+from distilset.memory import memory_bytes
 from distilset.rng import Rng
 from distilset.selectors import SELECTORS
 from distilset.store import DistilledSet
 from distilset.types import ImageSet
 
-STATE_BYTES = 3 * 4
-"""Bytes for each value of a synthetic image: itself, its gradient and its momentum, in float32."""
+STATE_BYTES = 5 * 4
+"""Bytes for each value of a synthetic image: itself, its gradient, its momentum, and the image and
+momentum that a run can go back to, in float32."""
 
 
 def check_init(init: str, train: ImageSet, ipc: int) -> None:

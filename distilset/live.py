@@ -1,18 +1,21 @@
 """Watching a run while it goes on: losses and images for TensorBoard."""
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from distilset.errors import ConfigError
+from distilset.files import unlink_link
 from distilset.grid import draw_grid
+from distilset.guard import Progress
+from distilset.metrics import FLUSH_EVERY
 from distilset.optimise import Record
 from distilset.parallel import group
 from distilset.plan import Plan
 from distilset.runfolder import RunFolder
-from distilset.runs import FLUSH_EVERY, Progress
-from distilset.store import TENSORBOARD, unlink_link
+from distilset.store import TENSORBOARD
 
 PICTURES = 20
 """About how many grids of images a run writes."""
@@ -43,8 +46,9 @@ class TensorBoard:
 
         unlink_link(run / TENSORBOARD)
         first = progress.state.step
-        self.plan, self.progress = plan, progress
-        self.writer = SummaryWriter(str(run / TENSORBOARD), purge_step=first + 1 if first else None)
+        self.plan, self.progress, self.seen = plan, progress, first
+        self.open = partial(SummaryWriter, str(run / TENSORBOARD))
+        self.writer = self.open(purge_step=first + 1 if first else None)
         self.waiting: list[Record] = []
         self.told = (first, progress.seconds)
         self.every = max(1, plan.config.distill.steps // PICTURES)
@@ -53,6 +57,11 @@ class TensorBoard:
 
     def see(self, record: Record) -> None:
         """Take one step's record; write when ten are there, and the images when they are due."""
+        if record.step <= self.seen:  # the run went back
+            self.close()
+            self.writer = self.open(purge_step=record.step)
+            self.told = (record.step, self.progress.seconds)
+        self.seen = record.step
         self.waiting.append(record)
         if len(self.waiting) >= FLUSH_EVERY:
             self.flush()

@@ -17,12 +17,16 @@ class State:
     """What a run is after ``step`` episodes; all that is needed to go on exactly.
 
     ``images`` live in normalised space, where the learning rate is meant, class by class;
-    ``momentum`` is None before the first update.
+    ``momentum`` is None before the first update. ``halvings`` counts how often the learning rate
+    was halved. ``torn`` says that an episode has changed the images and has not ended: only a step
+    that failed leaves it so.
     """
 
     images: Float[Tensor, "n c h w"]
     momentum: Float[Tensor, "n c h w"] | None = None
     step: int = 0
+    halvings: int = 0
+    torn: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,22 +53,23 @@ def descend(
     while state.step < steps:
         mark_step()
         with exact_float32(images.device):  # not around the yield: the caller's code is not ours
-            loss = _episode(method, images, state.step, optimizer)
+            loss = _episode(method, images, state, optimizer)
         state.images = images.detach()
         state.momentum = optimizer.state[images].get("momentum_buffer")
-        state.step += 1
+        state.step, state.torn = state.step + 1, False
         yield Record(state.step, loss)
 
 
 def _episode(
-    method: Episodes, images: Tensor, step: int, optimizer: torch.optim.Optimizer
+    method: Episodes, images: Tensor, state: State, optimizer: torch.optim.Optimizer
 ) -> Float[Tensor, ""]:
     """Make the updates of one episode; return the sum of their losses."""
     loss = images.new_zeros(())
-    for update in method.episode(images, step):
+    for update in method.episode(images, state.step):
         optimizer.zero_grad()
         for part in update:
             part.backward()
             loss += part.detach()
+        state.torn = True
         optimizer.step()
     return loss

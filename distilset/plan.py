@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,17 +16,17 @@ from distilset.config import RunConfig
 from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
+from distilset.footprint import estimated_bytes, most, worker_bytes
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method
-from distilset.models import build_network, couples_images, pool_of, settled
+from distilset.models import build_network, pool_of, settled
 from distilset.optimise import State, descend
 from distilset.parallel import group
 from distilset.parallel.classes import check_spread, share_of
 from distilset.rng import Rng
 from distilset.task import Task
 from distilset.types import ImageSet, Splits
-from distilset.workers import BYTES
 
 CHECKPOINT_SECONDS = 60
 
@@ -35,18 +35,21 @@ CHECKPOINT_SECONDS = 60
 class Plan:
     """A run that is ready to start: concrete settings, the task, the method.
 
-    ``reasons`` says why a setting that was left open was chosen.
+    ``reasons`` says why a setting that was left open was chosen. ``first_chunk`` is the chunk that
+    the run began with, if memory ran out with it.
     """
 
     config: RunConfig
     task: Task
     method: Method
     reasons: Mapping[str, str] = field(default_factory=dict)
+    first_chunk: int | None = None
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """The content of ``run.toml``: all settings, and in ``[made]`` what made the run."""
-        return {**self.config.tables(), "made": made(self.task.train)}
+        first = {} if self.first_chunk is None else {"first_chunk": self.first_chunk}
+        return {**self.config.tables(), "made": {**made(self.task.train), **first}}
 
     @property
     def images_per_step(self) -> int:
@@ -212,7 +215,7 @@ def probe(plan: Plan, images: Tensor) -> float:
         float(next(records).loss)
     start = time.perf_counter()
     float(next(records).loss)
-    return group.lead(lambda: time.perf_counter() - start)
+    return time.perf_counter() - start
 
 
 def with_checkpoints(plan: Plan, seconds_per_step: float) -> Plan:
@@ -222,52 +225,6 @@ def with_checkpoints(plan: Plan, seconds_per_step: float) -> Plan:
     every = max(1, round(CHECKPOINT_SECONDS / max(seconds_per_step, 1e-6)))
     engine = replace(plan.config.engine, checkpoint_every=every)
     return replace(plan, config=replace(plan.config, engine=engine))
-
-
-def estimated_bytes(task: Task) -> int:
-    """Estimate the memory of a run: data, synthetic images, the largest forward and backward pass.
-
-    Mapped data count nothing: what is read of them the system gives up for others. An activation
-    counts three times (convolution, norm, activation) for the backward pass and twice for the
-    forward pass alone. Of a pool, the largest network counts.
-    """
-    return most(_bytes_with, task)
-
-
-def most(needed: Callable[[Task], int], task: Task) -> int:
-    """Return the largest need of memory among the networks of a task."""
-    return max(needed(task.alone(number)) for number in range(len(task.networks)))
-
-
-def _bytes_with(task: Task) -> int:
-    pixels = int(np.prod(task.train.spec.shape))
-    synthetic = task.classes * task.ipc
-    coupled = couples_images(task.network)
-    group = synthetic if coupled else min(synthetic, max(task.ipc, task.settings.chunk))
-    return (
-        (0 if task.train.mapped else task.train.images.numel())
-        + 3 * 4 * synthetic * pixels
-        + max(_real_bytes(task), 3 * group * _bytes_per_image(task))
-    )
-
-
-def _bytes_per_image(task: Task) -> int:
-    width = 2 if task.settings.precision == "bf16" else 4
-    return width * sum(int(np.prod(shape)) for shape in task.map_shapes())
-
-
-def _real_bytes(task: Task) -> int:
-    """Estimate the activations of the largest forward pass of real images."""
-    whole = task.classes * task.batch_real
-    number = whole if couples_images(task.network) else task.settings.chunk
-    return 2 * number * _bytes_per_image(task)
-
-
-def worker_bytes(task: Task) -> int:
-    """Estimate the memory of a process that computes targets: its own, a batch, a forward pass."""
-    batch = 4 * task.classes * task.batch_real * int(np.prod(task.train.spec.shape))
-    zca = task.transform.zca
-    return BYTES + batch + _real_bytes(task) + (0 if zca is None else 8 * zca.matrix.numel())
 
 
 def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:

@@ -1,16 +1,18 @@
 """Who may write into a folder: a new run, the same run going on, and nobody else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from distilset.config import RunConfig, Tables, build, differences, to_toml
 from distilset.errors import ConfigError, DataError
 from distilset.files import write_text
+from distilset.lock import RunLock
 from distilset.parallel import environment, group
 from distilset.stated import named_code
 from distilset.store import (
     CARD,
+    CHECKPOINTS,
     IMAGES,
     SETTINGS,
     DistilledSet,
@@ -20,6 +22,9 @@ from distilset.store import (
     remove_partials,
 )
 
+_MOVING = (*CHECKPOINTS, CARD)
+"""Files by which another process's work in the folder is noticed."""
+
 MAY_CHANGE = ("distill.steps", "engine.checkpoint_every", "data.mapped")
 MAY_BE_AUTO = ("device", "precision", "compile")
 
@@ -28,13 +33,16 @@ MAY_BE_AUTO = ("device", "precision", "compile")
 class RunFolder:
     """The folder of a run, and what the user allowed: to go on, or to replace what is there.
 
-    ``earlier`` holds the settings of a run that is there and is to be resumed.
+    ``earlier`` holds the settings of a run that is there and is to be resumed. From `open` to
+    `close` no other process can open it.
     """
 
     path: Path
     resume: bool = False
     overwrite: bool = False
     earlier: dict[str, dict[str, Any]] | None = None
+    _seen: list[tuple[int, int, int]] = field(default_factory=list, repr=False)
+    _lock: RunLock | None = field(default=None, repr=False)
 
     def settle(self, stated: Tables) -> RunConfig:
         """Return the settings of the run that is resumed, or of a new one.
@@ -66,6 +74,8 @@ class RunFolder:
     def _settled(self, stated: Tables) -> RunConfig:
         if self.path.exists() and not self.path.is_dir():
             raise DataError(f"{self.path} is a file; a run needs a folder")
+        RunLock(self.path).refuse()
+        self._seen = self._look()
         old = read_settings(self.path) if self.resume and self.path.is_dir() else {}
         if not old:
             refuse_used(self.path, overwrite=self.overwrite, half_made=self.resume)
@@ -93,6 +103,9 @@ class RunFolder:
             for key in MAY_BE_AUTO
             if stated.get("engine", {}).get(key) == "auto"  # resolved when the run began
         ]
+        first = old.get("made", {}).get("first_chunk")  # memory ran out with it
+        if first is not None and stated.get("engine", {}).get("chunk") == first:
+            automatic.append("engine.chunk")
         found = differences(old, stated, ignore=(*MAY_CHANGE, *automatic))
         if found:
             raise ConfigError(
@@ -126,10 +139,57 @@ class RunFolder:
             )
         return distilled if distilled.card.steps == steps else None
 
+    @property
+    def first_chunk(self) -> int | None:
+        """The chunk that the earlier run began with, if memory ran out with it."""
+        return (self.earlier or {}).get("made", {}).get("first_chunk")
+
     def open(self, settings: Tables) -> None:
-        """Take the folder and write the settings, before anything else is written."""
+        """Take the folder and write the settings, before anything else is written.
+
+        Raises:
+            DataError: if another process works in it, or has done so since `settle`.
+        """
+        lock = RunLock(self.path)
+        lock.refuse()
+        if self.earlier is None:
+            refuse_used(self.path, overwrite=self.overwrite, half_made=self.resume)
+            self.path.mkdir(parents=True, exist_ok=True)
+        lock.take()
+        self._lock = lock
+        try:
+            self._prepare()
+            self.write(settings)
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
         if self.earlier is None:
             claim(self.path, overwrite=self.overwrite, half_made=self.resume)
+        elif self._look() != self._seen:
+            raise DataError(
+                f"another process has gone on with the run at {self.path} meanwhile; "
+                "give the same command again"
+            )
         else:
             remove_partials(self.path)
+
+    def write(self, settings: Tables) -> None:
+        """Write the settings again: the chunk was halved."""
         write_text(self.path / SETTINGS, to_toml(settings))
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    @property
+    def size(self) -> int:
+        """The bytes of what is there of the run and will be replaced."""
+        return sum(size for _, _, size in self._seen)
+
+    def _look(self) -> list[tuple[int, int, int]]:
+        found = [self.path / name for name in _MOVING if (self.path / name).is_file()]
+        return [(p.stat().st_ino, p.stat().st_mtime_ns, p.stat().st_size) for p in found]

@@ -1,53 +1,32 @@
 """Runs in folders: start, go on, finish. What is on disk is whole at every moment."""
 
-import json
-import math
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from distilset.allocator import kept_memory
-from distilset.checkpoint import load_checkpoint, save_checkpoint
+from distilset.checkpoint import load_checkpoint
 from distilset.data.zca import zca_digest
+from distilset.descent import Descent, Interrupted
 from distilset.errors import ConfigError, DataError
-from distilset.files import write_text
+from distilset.guard import Agree, Progress
 from distilset.hardware import threads
 from distilset.initial import initial_images
 from distilset.models import pool_of
-from distilset.optimise import Record, State, descend
+from distilset.optimise import Record, State
 from distilset.parallel import group
-from distilset.parallel.running import Losses, Together
+from distilset.placing import placed
 from distilset.plan import Plan, versions
-from distilset.store import METRICS, Card, DistilledSet, read_settings
-from distilset.untrusted import json_lines
+from distilset.store import Card, DistilledSet, read_settings
 
-FLUSH_EVERY = 10
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its state is saved at ``step`` and can be resumed."""
-
-    def __init__(self, step: int, steps: int) -> None:
-        super().__init__(f"stopped after step {step} of {steps}")
-        self.step = step
-
-
-@dataclass
-class Progress:
-    """Where a run stands: the state, the seconds spent on it in all sessions, what was noticed."""
-
-    state: State
-    seconds: float = 0.0
-    notes: tuple[str, ...] = ()
+__all__ = ["Interrupted", "Progress", "begin", "carry_out", "finish", "resume"]
 
 
 def begin(plan: Plan) -> Progress:
     """Make the state before the first step."""
-    return spread(plan, _first(plan) if group.leads() else None)
+    return placed(plan, _first(plan) if group.leads() else None)
 
 
 def _first(plan: Plan) -> Progress:
@@ -55,27 +34,6 @@ def _first(plan: Plan) -> Progress:
     transform = task.transform.to("cpu")
     images = initial_images(config.init, task.train, transform, task.ipc, task.rng)
     return Progress(State(images))
-
-
-def spread(plan: Plan, found: Progress | None) -> Progress:
-    """Put where a run stands on its device; of several processes, rank 0 has read or made it."""
-    if plan.task.share is not None:
-        found = group.lead(lambda: found)
-    assert found is not None, "rank 0 makes the first state"
-    state = found.state
-    own = plan.start(state.images, state.momentum)
-    return replace(found, state=replace(state, images=own.images, momentum=own.momentum))
-
-
-def gathered(plan: Plan, state: State) -> State | None:
-    """Return the state of all classes; None in a process that does not write."""
-    share, ipc = plan.task.share, plan.task.ipc
-    if share is None:
-        return state
-    images = group.gathered(state.images, share, ipc)
-    momentum = state.momentum
-    momentum = None if momentum is None else group.gathered(momentum, share, ipc)
-    return None if images is None else replace(state, images=images, momentum=momentum)
 
 
 def check_provenance(run: Path, plan: Plan) -> list[str]:
@@ -98,7 +56,7 @@ def resume(run: Path, plan: Plan) -> Progress:
         ConfigError: if the run is further already than the steps asked for.
         DataError: if the data are not the run's, or every checkpoint is damaged.
     """
-    return spread(plan, _resumed(run, plan) if group.leads() else None)
+    return placed(plan, _resumed(run, plan) if group.leads() else None)
 
 
 def _resumed(run: Path, plan: Plan) -> Progress:
@@ -106,7 +64,8 @@ def _resumed(run: Path, plan: Plan) -> Progress:
     found = load_checkpoint(run)
     if found is None:
         return _first(plan)
-    state, seconds, problems = found
+    progress, problems = found
+    state = progress.state
     expected = (plan.task.classes * plan.task.ipc, *plan.task.train.spec.shape)
     if tuple(state.images.shape) != expected:
         raise DataError(
@@ -119,66 +78,28 @@ def _resumed(run: Path, plan: Plan) -> Progress:
             f"the run at {run} has done {state.step} steps already and can only be lengthened; "
             f"got --steps {steps}"
         )
-    return Progress(state, seconds, (*noticed, *problems))
+    progress.note(*noticed, *problems)
+    return progress
 
 
 def carry_out(
-    plan: Plan, run: Path | None, progress: Progress, stop: Callable[[], bool] = lambda: False
+    plan: Plan,
+    run: Path | None,
+    progress: Progress,
+    stop: Callable[[], bool] = lambda: False,
+    agree: Agree = group.agree,
+    replanned: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> Iterator[Record]:
-    """Descend to the last step, writing metrics and checkpoints into ``run`` if there is one.
-
-    ``stop`` is asked after each step. Of several processes, each yields the records when their
-    losses are put together, some steps later, and rank 0 writes.
+    """Descend to the last step; see `Descent`.
 
     Raises:
         Interrupted: after the state was saved, if ``stop`` said so before the last step.
+        ConfigError: if numbers stay bad, or memory short, after all that can be done.
     """
-    steps, every = plan.config.distill.steps, plan.config.engine.checkpoint_every or 1
-    writes = run is not None and group.leads()
-    metrics = Metrics(run / METRICS, progress.state.step) if run is not None and writes else None
-    losses, stop = _losses(plan), Together(stop) if plan.task.share is not None else stop
-    base, started = progress.seconds, time.perf_counter()
-    with threads(plan.config.engine.threads), kept_memory():
-        for record in _descend(plan, progress.state):
-            progress.seconds = base + time.perf_counter() - started
-            losses.add((record, progress.seconds), getattr(plan.method, "losses", ()))
-            due = record.step % every == 0 or record.step == steps
-            halted = record.step < steps and stop()
-            whole = _whole(losses) if due or halted or losses.due() else []
-            if metrics is not None:
-                for one, seconds in whole:
-                    metrics.add(one, seconds)
-            if run is not None and (due or halted):
-                state = gathered(plan, progress.state)
-                if metrics is not None and state is not None:
-                    metrics.flush()
-                    save_checkpoint(run, state, progress.seconds)
-            yield from (one for one, _ in whole)
-            if halted:
-                raise Interrupted(record.step, steps)
-
-
-def _losses(plan: Plan) -> Losses[tuple[Record, float]]:
-    task = plan.task
-    return Losses(task.share, task.ipc, task.classes, task.settings.chunk)
-
-
-def _whole(losses: Losses[tuple[Record, float]]) -> list[tuple[Record, float]]:
-    return [
-        (record if loss is None else replace(record, loss=loss), seconds)
-        for (record, seconds), loss in losses.gather()
-    ]
-
-
-def _descend(plan: Plan, state: State) -> Iterator[Record]:
-    distill = plan.config.distill
-    return descend(
-        state,
-        plan.method,
-        steps=distill.steps,
-        image_lr=distill.image_lr or 1.0,
-        momentum=distill.momentum,
-    )
+    number, descent = plan.config.engine.threads, Descent(plan, run, progress, agree, replanned)
+    del plan  # one with a smaller chunk may take its place, and its memory
+    with threads(number), kept_memory():
+        yield from descent.records(stop)
 
 
 def finish(plan: Plan, progress: Progress) -> DistilledSet:
@@ -215,39 +136,3 @@ def finish(plan: Plan, progress: Progress) -> DistilledSet:
         versions=versions(),
     )
     return DistilledSet(pixels, labels, card, transform, plan.settings)
-
-
-class Metrics:
-    """``metrics.jsonl``: a line for each step; losses are fetched from the device in batches."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        self.waiting: list[tuple[Record, float]] = []
-        kept = [line for line in self._lines() if line.get("step", 0) <= step]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        for line in json_lines(self.path):  # without the one that a kill cut off
-            if isinstance(line.get("step"), int):
-                yield line
-
-    def add(self, record: Record, seconds: float) -> None:
-        """Take one step's record; write when ten are there."""
-        self.waiting.append((record, seconds))
-        if len(self.waiting) >= FLUSH_EVERY:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is waiting."""
-        if not self.waiting:
-            return
-        losses = torch.stack([record.loss for record, _ in self.waiting]).tolist()
-        with self.path.open("a", encoding="utf-8") as file:
-            for (record, seconds), loss in zip(self.waiting, losses, strict=True):
-                line = {
-                    "step": record.step,
-                    "loss": loss if math.isfinite(loss) else None,  # JSON has no NaN
-                    "seconds": round(seconds, 4),
-                }
-                file.write(json.dumps(line) + "\n")
-        self.waiting.clear()

@@ -1,7 +1,9 @@
 """One distillation from settings to a set: what Python's call and the command line share."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
 from pathlib import Path
 from time import perf_counter
 
@@ -10,15 +12,22 @@ from distilset.bank import Bank, Report
 from distilset.banks import Banks
 from distilset.config import RunConfig
 from distilset.errors import DataError
+from distilset.guard import Agree
 from distilset.hardware import threads
 from distilset.live import TensorBoard
 from distilset.optimise import Record
 from distilset.parallel import group
 from distilset.plan import Plan, make_plan, probe, versions, with_checkpoints
+from distilset.room import REST, check_room, told_if_full
 from distilset.runfolder import RunFolder
 from distilset.runs import Progress, begin, carry_out, finish, resume
+from distilset.shortage import check_memory, enduring, told_if_short
 from distilset.store import DistilledSet, write_results
 from distilset.types import ImageSet
+
+COPIES = 3 * 4 + 1
+"""Copies of the images on disk at most: three checkpoints with momentum and a kept state, and the
+result."""
 
 
 @dataclass
@@ -34,6 +43,8 @@ class Session:
     folder: RunFolder | None
     bank_seconds: float = 0.0
     tensorboard: bool = False
+    warnings: tuple[str, ...] = ()
+    agree: Agree = group.agree
 
     @property
     def steps_left(self) -> int:
@@ -48,17 +59,45 @@ class Session:
     def build_bank(self, report: Report = lambda done, total: None) -> None:
         """Compute the targets that a bank still lacks."""
         if self.bank is not None:
-            with threads(self.plan.config.engine.threads), kept_memory():
-                self.bank.build(report)
+            folder = self.bank.parts[0].folder
+            with told_if_full(folder), threads(self.plan.config.engine.threads), kept_memory():
+                if group.size() > 1:  # they build it together, step by step
+                    told_if_short(partial(_build, self.plan, report))
+                    return
+                _, plan, notes = enduring(self.plan, partial(_build, report=report), self.agree)
+            self._replan(plan, *notes)
 
     def records(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
-        """Do the steps; raises `Interrupted` after saving, if ``stop`` says so."""
+        """Do the steps; raises `Interrupted` after saving, if ``stop`` says so.
+
+        The folder is held until `finish`, or until the steps end otherwise.
+        """
+        if self.folder is None:
+            yield from carry_out(self.plan, None, self.progress, stop, self.agree, self._shrunk)
+            return
+        run = self.folder.path
+        try:
+            with told_if_full(run):
+                if group.leads():
+                    self.folder.open(self.plan.settings)
+                group.meet()
+                records = carry_out(self.plan, run, self.progress, stop, self.agree, self._shrunk)
+                yield from self._watched(run, records) if self.tensorboard else records
+        except BaseException:
+            self.folder.close()
+            raise
+
+    def _replan(self, plan: Plan, *notes: str) -> None:
+        self.plan = plan
+        self.progress.note(*notes)
+
+    def _shrunk(self, plan: Plan) -> Plan:
+        """Go on with a plan of a smaller chunk, on disk too; its bank is another one."""
+        self._replan(plan)
+        self.build_bank()
         if self.folder is not None and group.leads():
-            self.folder.open(self.plan.settings)
-        group.meet()
-        run = None if self.folder is None else self.folder.path
-        records = carry_out(self.plan, run, self.progress, stop)
-        yield from records if run is None or not self.tensorboard else self._watched(run, records)
+            self.folder.write(self.plan.settings)
+        return self.plan
 
     def _watched(self, run: Path, records: Iterator[Record]) -> Iterator[Record]:
         board = TensorBoard(run, self.plan, self.progress)
@@ -70,31 +109,60 @@ class Session:
             board.close()
 
     def finish(self) -> DistilledSet:
-        """Make the distilled set, and write it if there is a folder."""
+        """Make the distilled set, and write it if there is a folder, which others may then have."""
         with threads(self.plan.config.engine.threads):
-            distilled = finish(self.plan, self.progress)
-        if self.folder is not None and group.leads():
-            write_results(self.folder.path, distilled)
-        return distilled
+            if self.folder is None:
+                return finish(self.plan, self.progress)
+            try:
+                distilled = finish(self.plan, self.progress)
+                if group.leads():
+                    with told_if_full(self.folder.path):
+                        write_results(self.folder.path, distilled)
+                return distilled
+            finally:
+                self.folder.close()
+
+    def needs(self) -> Mapping[Path, int]:
+        """Return the bytes on disk that the run is still to take, by folder."""
+        task, needs = self.plan.task, {}
+        if self.folder is not None:
+            zca = task.transform.zca
+            numbers = task.classes * task.ipc * prod(task.train.spec.shape)
+            whole = COPIES * 4 * numbers + REST + (0 if zca is None else 8 * zca.matrix.numel())
+            needs[self.folder.path] = max(REST, whole - self.folder.size)
+        for bank in () if self.bank is None else self.bank.parts:
+            needs[bank.folder] = bank.missing_bytes
+        return needs
 
 
-def open_session(config: RunConfig, train: ImageSet, folder: RunFolder | None = None) -> Session:
+def open_session(
+    config: RunConfig, train: ImageSet, folder: RunFolder | None = None, agree: Agree = group.agree
+) -> Session:
     """Check everything that can be checked before the first step, and measure a step.
 
     Nothing is written.
 
     Raises:
         ConfigError: settings that do not fit the data or the machine.
-        DataError: a run to be resumed that was made from other data, or is damaged.
+        DataError: a run to be resumed that was made from other data, or is damaged; a disk that
+            has no room for the run.
     """
     check_alike(train)
     with threads(config.engine.threads):  # a whitening fitted by more threads differs in its bits
         plan = make_plan(config, train)
+    plan = replace(plan, first_chunk=None if folder is None else folder.first_chunk)
+    warnings = check_memory(plan)
     with threads(plan.config.engine.threads):
         resuming = folder is not None and folder.earlier is not None
         progress = resume(folder.path, plan) if folder and resuming else begin(plan)
-        seconds = probe(plan, progress.state.images)
+        measure = partial(probe, images=progress.state.images)
+        seconds, plan, notes = enduring(plan, measure, agree)
+        seconds = group.lead(lambda: seconds)
+        progress.note(*notes)
         session = Session(with_checkpoints(plan, seconds), progress, seconds, folder)
+        session.warnings, session.agree = tuple(warnings), agree
+        if group.leads():
+            check_room(session.needs())
         return session if session.bank is None else _with_bank_time(session, session.bank)
 
 
@@ -112,6 +180,12 @@ def check_alike(train: ImageSet) -> None:
                 raise DataError(
                     f"the processes differ in {name}: {facts[name]}, {rank} has {value}"
                 )
+
+
+def _build(plan: Plan, report: Report) -> None:
+    """Build the bank of a plan, which has one."""
+    bank: Bank | Banks = plan.method.bank  # type: ignore[attr-defined]
+    bank.build(report)
 
 
 def _with_bank_time(session: Session, bank: Bank | Banks) -> Session:

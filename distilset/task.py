@@ -82,6 +82,13 @@ class Task:
         """Return the same task with one of its networks only."""
         return replace(self, network=self.networks[number], pool=())
 
+    def with_chunk(self, chunk: int) -> "Task":
+        """Return the same task with another engine chunk; what is kept of the images is shared."""
+        task = replace(self, settings=replace(self.settings, chunk=chunk))
+        kept = ("whitened", "_resident")
+        vars(task).update({name: vars(self)[name] for name in kept if name in vars(self)})
+        return task
+
     def map_shapes(self, number: int = 0) -> list[tuple[int, int, int]]:
         """Return ``(C, H, W)`` of each activation map of a network, shallow to deep."""
         network = self.networks[number]

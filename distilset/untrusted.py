@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from distilset.errors import DataError
-from distilset.hardware import memory_bytes
+from distilset.memory import memory_bytes
 
 MOST_JSON = 64 * 2**20
 """Bytes of a card: 50,000 row numbers and 20,000 class names take one MiB."""

@@ -23,6 +23,7 @@ from distilset.evaluation.judge import TrialResult
 from distilset.exchange.exporting import FILES, write_export
 from distilset.exchange.importing import read_set
 from distilset.exchange.layouts import Where
+from distilset.guard import Progress
 from distilset.optimise import State
 from distilset.reporting.collect import all_results, read_run
 from distilset.reporting.formats import FORMATS
@@ -103,7 +104,8 @@ def _load_report(folder: Path) -> object:
 
 def _make_checkpoint(folder: Path) -> None:
     images = torch.rand(3, 1, 4, 4)
-    save_checkpoint(folder, State(images, images * 2, 3), 1.0)
+    kept = State(images / 2, images, 2)
+    save_checkpoint(folder, Progress(State(images, images * 2, 3), 1.0, ("a note",), kept))
 
 
 def _make_settings(folder: Path) -> None:

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 import distilset
 from distilset import cli
+from distilset.config import merge
 from distilset.methods.atom import ATOM
 from distilset.methods.base import STRICT, Weight
 from distilset.runfolder import RunFolder
@@ -164,7 +165,7 @@ def content(run) -> bytes:
     return (run / IMAGES).read_bytes()
 
 
-def start(run, steps=6, stop_at=None, every=2, **allowed):
+def start(run, steps=6, stop_at=None, every=2, settings=None, **allowed):
     """Begin or resume a run in a folder and stop it after a step; return the records' steps."""
     stated = {
         "data": {"source": "drawn"},
@@ -173,7 +174,7 @@ def start(run, steps=6, stop_at=None, every=2, **allowed):
         "engine": {**ENGINE, "checkpoint_every": every},
     }
     folder = RunFolder(run, **allowed)
-    config = folder.settle(stated)
+    config = folder.settle(merge(stated, settings or {}))
     session = open_session(config, splits().train, folder)
     seen = []
     try:

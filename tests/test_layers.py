@@ -6,14 +6,39 @@ from pathlib import Path
 import distilset
 
 ORDER = [
-    *("errors", "rng", "types", "files", "cache", "hardware", "allocator", "compilation"),
-    "untrusted",
+    *(
+        "errors",
+        "rng",
+        "types",
+        "files",
+        "memory",
+        "untrusted",
+        "lock",
+        "room",
+        "cache",
+        "hardware",
+        "allocator",
+        "compilation",
+    ),
     *("data", "augment", "models", "losses", "training"),
     *("selectors", "share", "engine", "task", "parallel", "prefetch", "targets", "workers"),
     *("bank", "banks"),
     *("methods", "config", "stated"),
-    *("card", "grid", "store", "optimise", "checkpoint", "initial"),
-    *("evaluation", "trained", "plan", "exchange", "runs", "runfolder", "live", "session"),
+    *("card", "grid", "store", "optimise", "guard", "checkpoint", "metrics", "initial"),
+    *(
+        "evaluation",
+        "trained",
+        "footprint",
+        "plan",
+        "placing",
+        "exchange",
+        "shortage",
+        "descent",
+        "runs",
+        "runfolder",
+        "live",
+        "session",
+    ),
     *("catalogue", "reporting", "api", "terminal", "testing", "cli", "__main__"),
 ]
 

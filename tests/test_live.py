@@ -8,7 +8,7 @@ from distilset import live
 from distilset.errors import ConfigError
 from distilset.runs import Interrupted
 from distilset.session import Session
-from tests.small import call, content, distil, metrics, refused, write_npz
+from tests.small import PULL, call, content, distil, metrics, refused, write_npz
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
@@ -107,3 +107,12 @@ def test_without_tensorboard_a_sentence_says_how_to_get_it(capsys, tmp_path, mon
 def test_it_needs_a_folder():
     with pytest.raises(ConfigError, match="run folder"):
         distil(tensorboard=True)
+
+
+def test_steps_that_a_run_undid_are_purged(tmp_path):
+    settings = {"distill": {"image_lr": 4.0, "guard_every": 7}}  # diverges; see test_descent
+    out = tmp_path / "run"
+    made = distil(steps=60, out=out, tensorboard=True, method=PULL, settings=settings)
+    assert sum("went back" in note for note in made.card.notes) == 2
+    told = {line["step"]: line["loss"] for line in metrics(out)}
+    assert losses(out) == pytest.approx(told)

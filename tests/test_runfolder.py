@@ -190,7 +190,6 @@ def test_overwriting_keeps_the_old_run_until_the_new_one_is_known_to_work(straig
 
 
 def test_images_that_left_the_numbers_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"smaller distill\.image_lr"):
+    with pytest.raises(ConfigError, match=r"smaller distill\.image_lr"):
         distil(out=tmp_path / "run", method=PULL, image_lr=1e30, steps=4)
-    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2, 3, 4]
+    assert metrics(tmp_path / "run") == []

@@ -32,7 +32,7 @@ def test_a_struck_run_goes_on_to_the_same_bytes(capsys, tmp_path, monkeypatch, n
     assert ended == code
     found = load_checkpoint(run)
     assert found is not None
-    assert found[0].step == (2 if number == signal.SIGKILL else 4)
+    assert found[0].state.step == (2 if number == signal.SIGKILL else 4)
     if number != signal.SIGKILL:
         assert "stopped after step 4 of 6; go on with the same command and --resume" in err
         assert "Traceback" not in err

@@ -12,6 +12,7 @@ from PIL import Image
 from distilset import untrusted
 from distilset.checkpoint import CURRENT, PREVIOUS, load_checkpoint, save_checkpoint
 from distilset.errors import ConfigError, DataError
+from distilset.guard import Progress
 from distilset.optimise import State
 from distilset.reporting.collect import read_run
 from distilset.reporting.page import Real, compose, to_html
@@ -48,13 +49,13 @@ def test_a_pipe_is_not_waited_for(tmp_path, run):
     """As run.toml it would be no regular file; as a checkpoint reading it would never end."""
     images = torch.zeros(1, 1, 4, 4)
     for step in (1, 2):
-        save_checkpoint(tmp_path, State(images, None, step), 0.0)
+        save_checkpoint(tmp_path, Progress(State(images, None, step)))
     (tmp_path / CURRENT).unlink()
     os.mkfifo(tmp_path / CURRENT)
     found = load_checkpoint(tmp_path)
     assert found is not None
-    assert found[0].step == 1
-    assert "no regular file" in found[2][0]
+    assert found[0].state.step == 1
+    assert "no regular file" in found[1][0]
     assert (tmp_path / PREVIOUS).is_file()
 
 

@@ -152,13 +152,13 @@ def _run(session: Any, console: Any) -> None:
     session.build_bank(counter(console, "building the bank"))
     try:
         with stopping() as stop, bar(console, "distilling", total, first) as shown:
-            for record in session.records(stop):
+            told = len(session.progress.notes)
+            for done, record in enumerate(session.records(stop), 1):
+                for note in session.progress.notes[told:]:
+                    console.print(note, markup=False)
+                told = len(session.progress.notes)
                 if record.step % 10 == 0 or record.step in (total, first + 1):
-                    rate = (
-                        per_step
-                        * (record.step - first)
-                        / max(session.progress.seconds - base, 1e-9)
-                    )
+                    rate = per_step * done / max(session.progress.seconds - base, 1e-9)
                     shown.update(record.step, f"loss {float(record.loss):.4g}, {rate:.0f} images/s")
     except Interrupted as interruption:
         console.print(f"{interruption}; go on with the same command and --resume", markup=False)
@@ -185,7 +185,8 @@ def _plan_table(session: Any, splits: Any) -> Any:
     rows.append(("time", f"about {duration(left)} for {session.steps_left} steps ({per_step})"))
     if session.progress.state.step:
         rows.append(("resumed", f"after step {session.progress.state.step}"))
-    rows += [("note", note) for note in (*session.plan.method.notes, *session.progress.notes)]
+    notes = (*session.plan.method.notes, *session.warnings, *session.progress.notes)
+    rows += [("note", note) for note in notes]
     return plain_table("", ("plan", str(session.folder.path)), rows)
 
 
