@@ -23,6 +23,7 @@ from distilset.hardware import threads as limit_threads
 from distilset.live import check_tensorboard
 from distilset.models import network_config, network_table
 from distilset.optimise import Record
+from distilset.parallel import group
 from distilset.plan import check_train, versions
 from distilset.rng import Rng
 from distilset.runfolder import RunFolder
@@ -56,6 +57,9 @@ def distill(
 ) -> DistilledSet:
     """Distil a training part to ``ipc`` synthetic images per class.
 
+    In a script that torchrun has started in several processes each works on some of the classes;
+    all return the set, and rank 0 writes and calls ``progress``.
+
     Args:
         train: the train split of `load_data`.
         method: ``atom`` (the default), ``datadam``, ``dm``, or ``package.module:Class``.
@@ -75,6 +79,7 @@ def distill(
         ConfigError: settings that are wrong or do not fit; another split than train.
         DataError: a folder that holds another run, or a damaged one.
     """
+    group.start()
     check_train(train)
     stated = merge(
         load_preset(preset) if preset else {},
@@ -92,7 +97,7 @@ def distill(
     session.tensorboard = tensorboard
     session.build_bank()
     for record in session.records():
-        if progress is not None:
+        if progress is not None and group.leads():
             progress(record)
     return session.finish()
 

@@ -11,8 +11,8 @@ of all that shapes the means.
 """
 
 import json
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -31,7 +31,9 @@ from distilset.errors import DataError
 from distilset.hardware import send, threads
 from distilset.losses.statistics import Statistic
 from distilset.models import code_digest
+from distilset.parallel import group
 from distilset.rng import Rng
+from distilset.share import Share
 from distilset.targets import Target, fresh
 from distilset.task import Task
 from distilset.workers import gather, packed
@@ -119,11 +121,12 @@ class Bank:
             DataError: if a mean is not finite, or too large for half precision.
             ConfigError: if a process that computes is ended by somebody.
         """
+        if self.task.share is not None:
+            self._build_together(self.task.share, report)
+            return
         if not self.missing:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / "lock"):
-            (self.folder / "key.json").write_text(json.dumps(self.key, indent=2) + "\n", "utf-8")
+        with self._locked():
             counts = self._truncate()
             first = min(counts)
             with closing(self._computed(range(first, self.size))) as computed:
@@ -132,9 +135,41 @@ class Bank:
                     report(index + 1 - first, self.size - first)
         self._maps.clear()
 
+    def _build_together(self, share: Share, report: Report) -> None:
+        """Let every process of a run compute the means of its classes; the leading one writes."""
+        if not group.lead(lambda: self.missing):
+            return
+        leads = group.leads()
+        with self._locked() if leads else nullcontext():
+            counts = group.lead(self._truncate)
+            first = min(counts)
+            for index in range(first, self.size):
+                own = (mean[share.first : share.last] for mean in self.compute(index).means)
+                means = [group.gathered(mean, share) for mean in own]
+                if leads:
+                    self._append(index, tuple(mean for mean in means if mean is not None), counts)
+                    report(index + 1 - first, self.size - first)
+        group.meet()
+        self._maps.clear()
+        if self.missing:
+            raise DataError(
+                f"the bank at {self.folder} cannot be seen by all processes; the cache folder "
+                "must be one that all machines share"
+            )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Take the folder, and say what it is for."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "lock"):
+            (self.folder / "key.json").write_text(json.dumps(self.key, indent=2) + "\n", "utf-8")
+            yield
+
     @property
     def workers(self) -> int:
-        """The number of processes that would build what is missing."""
+        """The number of processes that would build what is missing, beside those of the run."""
+        if self.task.share is not None:
+            return 1
         return max(1, min(self.task.bank_workers, self.missing // LEAST))
 
     def compute(self, index: int) -> Target:

@@ -24,7 +24,11 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @validated(frozen=True, config=STRICT)
 class DataConfig:
-    """Which data; ``zca`` whitens the normalised images (CIFAR, in both papers)."""
+    """Which data; ``zca`` whitens the normalised images (CIFAR, in both papers).
+
+    ``mapped`` says whether they are decoded to a file of the cache and read from there; ``auto``
+    does so where they are large. It changes no image.
+    """
 
     source: str
     resolution: Annotated[int, Field(ge=4, le=4096)] | None = None
@@ -32,6 +36,12 @@ class DataConfig:
     val: Annotated[float, Field(ge=0, lt=1)] = 0.0
     split_seed: Annotated[int, Field(ge=0)] = 0
     zca: bool = False
+    mapped: Literal["auto", "on", "off"] = "auto"
+
+    @property
+    def map_or_rule(self) -> bool | None:
+        """``mapped`` as `load_data` takes it."""
+        return {"on": True, "off": False}.get(self.mapped)
 
 
 @validated(frozen=True, config=STRICT)

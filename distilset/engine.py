@@ -6,11 +6,18 @@ with the number of classes. Chunks are cut by the data's classes alone, never by
 holds, so that a process which owns whole pieces computes the same bits as one that owns all.
 
 A network with BatchNorm couples the images of a batch; its batch goes through in one chunk.
+
+Of several processes each computes the pieces with classes of its own (`Share`). On a CPU a piece
+that two processes share is computed by both in full, with a stand-in for the other's images: the
+shape of a pass decides its bits. On a GPU, and with BatchNorm, each takes its own rows alone, and
+BatchNorm's statistics are added up over processes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from types import FunctionType
 from typing import Any, Literal
 
@@ -20,9 +27,11 @@ from torch import Tensor, nn
 
 from distilset.compilation import Compiled
 from distilset.hardware import send
-from distilset.losses.means import squared_distance
+from distilset.losses.means import squared_distances
 from distilset.losses.statistics import Statistic
 from distilset.models import couples_images
+from distilset.models.whole import whole_batch
+from distilset.share import Share
 
 Precision = Literal["fp32", "bf16"]
 Means = tuple[Float[Tensor, "classes _"], ...]
@@ -67,14 +76,28 @@ def cut(counts: Sequence[int], chunk: int | None) -> list[Piece]:
     is cut into pieces of nearly equal size. None means one piece. The weights of a class add up to
     1 over its pieces.
     """
+    fits = len(counts) if chunk is None else max(1, chunk // max(counts))
+    together = -(-len(counts) // -(-len(counts) // fits))  # as many groups, nearly equal
+    return _cut_at([*range(0, len(counts), together), len(counts)], counts, chunk)
+
+
+def cut_evenly(ipc: int, classes: int, chunk: int) -> list[Piece]:
+    """Cut synthetic images, ``ipc`` of each class, into groups of whole classes.
+
+    As many groups as `cut` makes, but spread so that the classes can be halved between groups.
+    """
+    number = -(-classes // max(1, chunk // ipc))
+    edges = [i * classes // number for i in range(number + 1)]
+    return _cut_at(edges, [ipc] * classes, max(chunk, ipc))
+
+
+def _cut_at(edges: Sequence[int], counts: Sequence[int], chunk: int | None) -> list[Piece]:
+    """Cut between classes at ``edges``, and what is larger than ``chunk`` in itself."""
     starts = [0]
     for count in counts:
         starts.append(starts[-1] + count)
-    fits = len(counts) if chunk is None else max(1, chunk // max(counts))
-    together = -(-len(counts) // -(-len(counts) // fits))  # as many groups, nearly equal
     spans = []
-    for first in range(0, len(counts), together):
-        last = min(first + together, len(counts))
+    for first, last in pairwise(edges):
         begin, end = starts[first], starts[last]
         number = 1 if chunk is None else -(-(end - begin) // chunk)
         size = -(-(end - begin) // number)
@@ -118,19 +141,27 @@ def per_image(
 class Engine:
     """Per-image statistics of one network module, computed as the settings say.
 
-    The module is drawn anew in place for every target; the engine holds no state of a step.
+    The module is drawn anew in place for every target; the engine holds no state of a step. With a
+    ``share`` pieces are those of this process.
     """
 
     def __init__(
-        self, network: nn.Module, statistics: Sequence[Statistic], settings: EngineSettings
+        self,
+        network: nn.Module,
+        statistics: Sequence[Statistic],
+        settings: EngineSettings,
+        share: Share | None = None,
     ) -> None:
         self.network = network
         self.statistics = tuple(statistics)
         self.settings = settings
+        self.share = share
         self.coupled = couples_images(network)
+        self.apart = share is not None and takes_own_rows(self.coupled, settings.device)
         self.forward = Compiled(
             per_image(network, self.statistics, settings),
-            wanted=settings.compile,
+            # statistics that are added up over processes stand between the layers
+            wanted=settings.compile and not (self.coupled and share is not None),
             device=settings.device,
         )
 
@@ -140,12 +171,28 @@ class Engine:
 
     def cut(self, counts: Sequence[int]) -> list[Piece]:
         """Cut a batch as this network allows."""
-        return cut(counts, None if self.coupled else self.settings.chunk)
+        chunk = None if self.coupled else self.settings.chunk
+        return self._owned(counts, lambda some: cut(some, chunk))
 
     def groups(self, ipc: int, classes: int) -> list[Piece]:
         """Cut the synthetic images into groups of whole classes: each is one part of the loss."""
         chunk = classes * ipc if self.coupled else max(ipc, self.settings.chunk)
-        return cut([ipc] * classes, chunk)
+        return self._owned([ipc] * classes, lambda some: cut_evenly(ipc, len(some), chunk))
+
+    def _owned(
+        self, counts: Sequence[int], make: Callable[[Sequence[int]], list[Piece]]
+    ) -> list[Piece]:
+        """Return the pieces with classes of this process."""
+        if self.share is None:
+            return make(counts)
+        if not self.apart:
+            return [piece for piece in make(counts) if self.share.touches(piece.classes)]
+        first, last = self.share.first, self.share.last
+        before = sum(counts[:first])
+        return [
+            replace(piece, rows=_moved(piece.rows, before), classes=_moved(piece.classes, first))
+            for piece in make(counts[first:last])
+        ]
 
     def per_image(
         self, images: Float[Tensor, "n c h w"], size: int = 0
@@ -160,7 +207,13 @@ class Engine:
         if self.settings.compile and n < size and not self.coupled:
             blank = images.new_zeros(size - n, *images.shape[1:])
             return tuple(values[:n] for values in self.forward(torch.cat([images, blank])))
-        return self.forward(images)
+        with self._whole_batch():
+            return self.forward(images)
+
+    def _whole_batch(self) -> AbstractContextManager[None]:
+        if self.coupled and self.share is not None:
+            return whole_batch(self.network, self.share.total)
+        return nullcontext()
 
     def means(self, images: Float[Tensor, "n c h w"], piece: Piece) -> Means:
         """Return the weighted sums of one piece, one row for each of its classes."""
@@ -183,14 +236,35 @@ class Engine:
         return tuple(totals)
 
     def parts(
-        self, pieces: Sequence[Piece], target: Means, fetch: Callable[[Piece], Tensor]
+        self,
+        pieces: Sequence[Piece],
+        target: Means,
+        fetch: Callable[[Piece], Tensor],
+        tell: Callable[[Tensor], None] = lambda losses: None,
     ) -> Iterator[Float[Tensor, ""]]:
-        """Yield the loss group by group; the sum is the whole, each may go backward at once."""
+        """Yield the loss group by group; the sum is the whole, each may go backward at once.
+
+        Of a group it is the loss of the classes that this process owns, which ``tell`` is told
+        class by class.
+        """
         for piece in pieces:
             means = self.means(fetch(piece), piece)
-            yield torch.stack(
+            losses = torch.stack(
                 [
-                    statistic.weight * squared_distance(mean, goal[piece.classes])
+                    statistic.weight * squared_distances(mean, goal[piece.classes])
                     for statistic, mean, goal in zip(self.statistics, means, target, strict=True)
                 ]
-            ).sum()
+            ).sum(0)
+            if self.share is not None:
+                losses = losses[self.share.within(piece.classes)]
+            tell(losses.detach())
+            yield losses.sum()
+
+
+def takes_own_rows(coupled: bool, device: str) -> bool:
+    """Tell whether a process takes its own rows of a piece alone, which changes bits."""
+    return coupled or torch.device(device).type != "cpu"
+
+
+def _moved(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)

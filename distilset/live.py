@@ -11,6 +11,7 @@ from distilset.grid import draw_grid
 from distilset.guard import Progress
 from distilset.metrics import FLUSH_EVERY
 from distilset.optimise import Record
+from distilset.parallel import group
 from distilset.plan import Plan
 from distilset.runfolder import RunFolder
 from distilset.store import TENSORBOARD
@@ -21,6 +22,8 @@ PICTURES = 20
 
 def check_tensorboard(folder: RunFolder | None) -> None:
     """Raise a ConfigError where there is no folder to write to, or TensorBoard is not installed."""
+    if group.size() > 1:
+        raise ConfigError("--tensorboard watches runs of one process; leave it out")
     if folder is None:
         raise ConfigError("tensorboard=True needs a run folder; name one by out")
     if find_spec("tensorboard") is None:

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,15 +16,17 @@ from distilset.config import RunConfig
 from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
+from distilset.estimates import estimated_bytes, most, worker_bytes
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
-from distilset.initial import STATE_BYTES, check_init
+from distilset.initial import check_init
 from distilset.methods import Method, get_method
-from distilset.models import build_network, couples_images, pool_of, settled
+from distilset.models import build_network, pool_of, settled
 from distilset.optimise import State, descend
+from distilset.parallel import group
+from distilset.parallel.classes import check_spread, share_of
 from distilset.rng import Rng
 from distilset.task import Task
 from distilset.types import ImageSet, Splits
-from distilset.workers import BYTES
 
 CHECKPOINT_SECONDS = 60
 
@@ -61,8 +63,11 @@ class Plan:
         return estimated_bytes(self.task)
 
     def start(self, images: Tensor, momentum: Tensor | None = None, step: int = 0) -> State:
-        """Put a state on the run's device."""
-        device = self.task.settings.device
+        """Put a state on the run's device; of several processes, each its own images."""
+        device, share = self.task.settings.device, self.task.share
+        if share is not None:
+            images = share.own(images, self.task.ipc)
+            momentum = None if momentum is None else share.own(momentum, self.task.ipc)
         buffer = None if momentum is None else momentum.to(device)
         return State(images.to(device), buffer, step)
 
@@ -90,11 +95,12 @@ def make_plan(config: RunConfig, train: ImageSet) -> Plan:
     """
     check_train(train)
     check_init(config.distill.init, train, config.distill.ipc)
-    config, reasons = resolve(config, train)
+    config, reasons = group.lead(lambda: resolve(config, train))
     transform = fit_transform(train, zca=config.data.zca)
     task = make_task(config, train, transform)
     config, task = with_workers(config, task)
     method = get_method(config.method_name)(config.method, task)
+    check_spread(config.method_name, method, task)
     if task.bank and getattr(method, "bank", None) is None:
         raise ConfigError(f"method {config.method_name} cannot use a bank; leave distill.bank at 0")
     return Plan(config, task, method, reasons)
@@ -152,7 +158,7 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
         .train()
         for one in pool_of(config.network)
     )
-    return Task(
+    task = Task(
         train=train,
         transform=transform.to(engine.device),
         augmentation=config.augmentation,
@@ -163,6 +169,7 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
         batch_real=config.distill.batch_real,
         bank=config.distill.bank,
         bank_seed=config.distill.bank_seed or 0,
+        steps=config.distill.steps,
         settings=EngineSettings(
             device=engine.device,
             precision="bf16" if engine.precision == "bf16" else "fp32",
@@ -170,6 +177,7 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
             compile=engine.compile == "on",
         ),
     )
+    return replace(task, share=share_of(task))
 
 
 def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
@@ -186,21 +194,18 @@ def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
     if workers > 1 and torch.device(engine.device).type != "cpu":
         raise ConfigError(f"only a CPU takes more than 1 in engine.bank_workers; got {workers}")
     if workers > total:
-        raise ConfigError(
-            f"every process needs a thread: engine.bank_workers may be 1 to {total} "
-            f"(engine.threads); got {workers}"
-        )
+        allowed = f"engine.bank_workers may be 1 to {total} (engine.threads)"
+        raise ConfigError(f"every process needs a thread: {allowed}; got {workers}")
     task = replace(task, bank_workers=workers, bank_threads=total // workers)
     return replace(config, engine=replace(engine, bank_workers=workers)), task
 
 
 def probe(plan: Plan, images: Tensor) -> float:
-    """Return the seconds of one episode, measured on a copy; the run itself is not touched."""
-    state = plan.start(images.clone())
+    """Return the seconds of one episode on a copy of this process's images."""
     distill, settings = plan.config.distill, plan.task.settings
     first = GRAPH_CALLS if settings.compile and uses_graphs(settings.device) else 1
     records = descend(
-        state,
+        State(images.clone()),
         plan.method,
         steps=first + 1,
         image_lr=distill.image_lr or 1.0,
@@ -222,63 +227,20 @@ def with_checkpoints(plan: Plan, seconds_per_step: float) -> Plan:
     return replace(plan, config=replace(plan.config, engine=engine))
 
 
-def estimated_bytes(task: Task) -> int:
-    """Estimate the memory of a run: data, synthetic images, the largest forward and backward pass.
-
-    An activation is counted as kept three times (convolution, norm, activation) for the backward
-    pass and twice for the forward pass alone. Of a pool, the largest network counts.
-    """
-    return most(_bytes_with, task)
-
-
-def most(needed: Callable[[Task], int], task: Task) -> int:
-    """Return the largest need of memory among the networks of a task."""
-    return max(needed(task.alone(number)) for number in range(len(task.networks)))
-
-
-def _bytes_with(task: Task) -> int:
-    pixels = int(np.prod(task.train.spec.shape))
-    synthetic = task.classes * task.ipc
-    coupled = couples_images(task.network)
-    group = synthetic if coupled else min(synthetic, max(task.ipc, task.settings.chunk))
-    return (
-        task.train.images.numel()
-        + STATE_BYTES * synthetic * pixels
-        + max(_real_bytes(task), 3 * group * _bytes_per_image(task))
-    )
-
-
-def _bytes_per_image(task: Task) -> int:
-    width = 2 if task.settings.precision == "bf16" else 4
-    return width * sum(int(np.prod(shape)) for shape in task.map_shapes())
-
-
-def _real_bytes(task: Task) -> int:
-    """Estimate the activations of the largest forward pass of real images."""
-    whole = task.classes * task.batch_real
-    number = whole if couples_images(task.network) else task.settings.chunk
-    return 2 * number * _bytes_per_image(task)
-
-
-def worker_bytes(task: Task) -> int:
-    """Estimate the memory of a process that computes targets: its own, a batch, a forward pass."""
-    batch = 4 * task.classes * task.batch_real * int(np.prod(task.train.spec.shape))
-    zca = task.transform.zca
-    return BYTES + batch + _real_bytes(task) + (0 if zca is None else 8 * zca.matrix.numel())
-
-
 def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
     """Return what is told before a run starts, as name and text."""
     config, task, info = plan.config, plan.task, splits.info
     distill, engine = config.distill, config.engine
+    mapped = ", read from a memory map" if task.train.mapped else ""
     test = "no test part" if splits.test is None else f"{len(splits.test)} test"
     carved = f", carved by split seed {info.split_seed}" if info.test_part == "carved" else ""
     val = "" if splits.val is None else f", {len(splits.val)} validation"
     whitened = "normalised, whitened (ZCA)" if config.data.zca else "normalised"
     operations = ", ".join(config.augmentation.operations) or "none"
-    reason = plan.reasons.get("augmentation")
+    if "augmentation" in plan.reasons:
+        operations += f" ({plan.reasons['augmentation']})"
     return [
-        ("data", f"{info.name}: {len(task.train)} train{val}, {test}{carved}"),
+        ("data", f"{info.name}: {len(task.train)} train{val}, {test}{carved}{mapped}"),
         ("images", f"{task.train.spec}, {task.classes} classes, {whitened}"),
         ("method", config.method_name),
         ("network", str(config.network)),
@@ -289,8 +251,8 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
         ("real batch", f"{task.batch_real} per class and step"),
         ("targets", f"a bank of {task.bank}" if task.bank else "fresh ones at every step"),
         ("steps", f"{distill.steps}, image lr {distill.image_lr:g}, momentum {distill.momentum:g}"),
-        ("augmentation", operations + (f" ({reason})" if reason else "")),
-        ("device", f"{engine.device}, {engine.threads} threads"),
+        ("augmentation", operations),
+        ("device", f"{engine.device}, {engine.threads} threads{task.share or ''}"),
         ("precision", f"{engine.precision}: {plan.reasons['precision']}"),
         ("compiled", f"{engine.compile}: {plan.reasons['compile']}"),
         ("seed", str(distill.seed)),

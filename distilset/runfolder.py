@@ -8,6 +8,7 @@ from distilset.config import RunConfig, Tables, build, differences, to_toml
 from distilset.errors import ConfigError, DataError
 from distilset.files import write_text
 from distilset.lock import RunLock
+from distilset.parallel import environment, group
 from distilset.stated import named_code
 from distilset.store import (
     CARD,
@@ -24,7 +25,7 @@ from distilset.store import (
 _MOVING = (*CHECKPOINTS, CARD)
 """Files by which another process's work in the folder is noticed."""
 
-MAY_CHANGE = ("distill.steps", "engine.checkpoint_every")
+MAY_CHANGE = ("distill.steps", "engine.checkpoint_every", "data.mapped")
 MAY_BE_AUTO = ("device", "precision", "compile")
 
 
@@ -46,12 +47,31 @@ class RunFolder:
     def settle(self, stated: Tables) -> RunConfig:
         """Return the settings of the run that is resumed, or of a new one.
 
+        Of several processes rank 0 looks into the folder. What torchrun starts anew is resumed.
+
         A missing, empty or half-made folder is nothing to resume, and no error.
 
         Raises:
             ConfigError: listing the stated settings that differ from the run's.
             DataError: if the folder is in use and may not be written to.
         """
+        anew = group.agree(environment.restarts() > 0)  # each machine counts its own
+        config, self.earlier = group.lead(lambda: (self._begun(stated, anew), self.earlier))
+        return config
+
+    def _begun(self, stated: Tables, anew: bool) -> RunConfig:
+        if not anew:
+            return self._settled(stated)
+        self.resume = True
+        try:
+            return self._settled(stated)
+        except ConfigError:
+            if not self.overwrite:
+                raise
+            self.resume = False  # another run is there, which may be replaced
+            return self._settled(stated)
+
+    def _settled(self, stated: Tables) -> RunConfig:
         if self.path.exists() and not self.path.is_dir():
             raise DataError(f"{self.path} is a file; a run needs a folder")
         RunLock(self.path).refuse()
@@ -105,6 +125,9 @@ class RunFolder:
         Raises:
             ConfigError: if it has more than are asked for: a run can only be lengthened.
         """
+        return group.lead(lambda: self._finished(steps))
+
+    def _finished(self, steps: int) -> DistilledSet | None:
         files = (self.path / CARD, self.path / IMAGES)
         if self.earlier is None or not all(file.is_file() for file in files):
             return None

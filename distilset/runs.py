@@ -11,11 +11,13 @@ from distilset.checkpoint import load_checkpoint
 from distilset.data.zca import zca_digest
 from distilset.descent import Descent, Interrupted
 from distilset.errors import ConfigError, DataError
-from distilset.guard import Agree, Progress
+from distilset.guard import Progress
 from distilset.hardware import threads
 from distilset.initial import initial_images
 from distilset.models import pool_of
 from distilset.optimise import Record, State
+from distilset.parallel import group
+from distilset.placing import spread
 from distilset.plan import Plan, versions
 from distilset.store import Card, DistilledSet, read_settings
 
@@ -24,10 +26,14 @@ __all__ = ["Interrupted", "Progress", "begin", "carry_out", "finish", "resume"]
 
 def begin(plan: Plan) -> Progress:
     """Make the state before the first step."""
-    config = plan.config.distill
-    task = plan.task
-    images = initial_images(config.init, task.train, task.transform.to("cpu"), task.ipc, task.rng)
-    return Progress(plan.start(images))
+    return spread(plan, _first(plan) if group.leads() else None)
+
+
+def _first(plan: Plan) -> Progress:
+    config, task = plan.config.distill, plan.task
+    transform = task.transform.to("cpu")
+    images = initial_images(config.init, task.train, transform, task.ipc, task.rng)
+    return Progress(State(images))
 
 
 def check_provenance(run: Path, plan: Plan) -> list[str]:
@@ -50,10 +56,14 @@ def resume(run: Path, plan: Plan) -> Progress:
         ConfigError: if the run is further already than the steps asked for.
         DataError: if the data are not the run's, or every checkpoint is damaged.
     """
+    return spread(plan, _resumed(run, plan) if group.leads() else None)
+
+
+def _resumed(run: Path, plan: Plan) -> Progress:
     noticed = check_provenance(run, plan)
     found = load_checkpoint(run)
     if found is None:
-        return begin(plan)
+        return _first(plan)
     progress, problems = found
     state = progress.state
     expected = (plan.task.classes * plan.task.ipc, *plan.task.train.spec.shape)
@@ -68,15 +78,8 @@ def resume(run: Path, plan: Plan) -> Progress:
             f"the run at {run} has done {state.step} steps already and can only be lengthened; "
             f"got --steps {steps}"
         )
-    progress.state = _placed(plan, state)
-    progress.kept = None if progress.kept is None else _placed(plan, progress.kept)
     progress.note(*noticed, *problems)
     return progress
-
-
-def _placed(plan: Plan, state: State) -> State:
-    moved = plan.start(state.images, state.momentum, state.step)
-    return replace(moved, halvings=state.halvings)
 
 
 def carry_out(
@@ -84,7 +87,6 @@ def carry_out(
     run: Path | None,
     progress: Progress,
     stop: Callable[[], bool] = lambda: False,
-    agree: Agree = bool,
     replanned: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> Iterator[Record]:
     """Descend to the last step; see `Descent`.
@@ -93,7 +95,7 @@ def carry_out(
         Interrupted: after the state was saved, if ``stop`` said so before the last step.
         ConfigError: if numbers stay bad, or memory short, after all that can be done.
     """
-    number, descent = plan.config.engine.threads, Descent(plan, run, progress, agree, replanned)
+    number, descent = plan.config.engine.threads, Descent(plan, run, progress, replanned)
     del plan  # one with a smaller chunk may take its place, and its memory
     with threads(number), kept_memory():
         yield from descent.records(stop)
@@ -103,7 +105,10 @@ def finish(plan: Plan, progress: Progress) -> DistilledSet:
     """Turn the last state into a distilled set: pixels are made only here."""
     config, task = plan.config, plan.task
     transform = task.transform.to("cpu")
-    pixels = transform.invert(progress.state.images.cpu())
+    images = progress.state.images.cpu()
+    if task.share is not None:
+        images = group.whole(images, task.share, task.ipc)
+    pixels = transform.invert(images)
     if not torch.isfinite(pixels).all():
         raise DataError(
             "the images became infinite or not a number; take a smaller distill.image_lr"

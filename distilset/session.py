@@ -1,5 +1,6 @@
 """One distillation from settings to a set: what Python's call and the command line share."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,11 +11,13 @@ from distilset.allocator import kept_memory
 from distilset.bank import Bank, Report
 from distilset.banks import Banks
 from distilset.config import RunConfig
-from distilset.guard import Agree
+from distilset.errors import DataError
+from distilset.guard import agreeing
 from distilset.hardware import threads
 from distilset.live import TensorBoard
 from distilset.optimise import Record
-from distilset.plan import Plan, make_plan, probe, with_checkpoints
+from distilset.parallel import group
+from distilset.plan import Plan, make_plan, probe, versions, with_checkpoints
 from distilset.room import REST, check_room, told_if_full
 from distilset.runfolder import RunFolder
 from distilset.runs import Progress, begin, carry_out, finish, resume
@@ -41,7 +44,6 @@ class Session:
     bank_seconds: float = 0.0
     tensorboard: bool = False
     warnings: tuple[str, ...] = ()
-    agree: Agree = bool
 
     @property
     def steps_left(self) -> int:
@@ -58,7 +60,10 @@ class Session:
         if self.bank is not None:
             folder = self.bank.parts[0].folder
             with told_if_full(folder), threads(self.plan.config.engine.threads), kept_memory():
-                _, plan, notes = enduring(self.plan, partial(_build, report=report), self.agree)
+                if self.plan.task.share is not None:  # they build together, and fail together
+                    self.bank.build(report)
+                    return
+                _, plan, notes = enduring(self.plan, partial(_build, report=report))
             self._replan(plan, *notes)
 
     def records(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
@@ -67,13 +72,16 @@ class Session:
         The folder is held until `finish`, or until the steps end otherwise.
         """
         if self.folder is None:
-            yield from carry_out(self.plan, None, self.progress, stop, self.agree, self._shrunk)
+            group.meet()
+            yield from carry_out(self.plan, None, self.progress, stop, self._shrunk)
             return
         run = self.folder.path
         try:
             with told_if_full(run):
-                self.folder.open(self.plan.settings)
-                records = carry_out(self.plan, run, self.progress, stop, self.agree, self._shrunk)
+                if group.leads():
+                    self.folder.open(self.plan.settings)
+                group.meet()
+                records = carry_out(self.plan, run, self.progress, stop, self._shrunk)
                 yield from self._watched(run, records) if self.tensorboard else records
         except BaseException:
             self.folder.close()
@@ -87,7 +95,7 @@ class Session:
         """Go on with a plan of a smaller chunk, on disk too; its bank is another one."""
         self._replan(plan)
         self.build_bank()
-        if self.folder is not None:
+        if self.folder is not None and group.leads():
             self.folder.write(self.plan.settings)
         return self.plan
 
@@ -107,30 +115,26 @@ class Session:
                 return finish(self.plan, self.progress)
             try:
                 distilled = finish(self.plan, self.progress)
-                with told_if_full(self.folder.path):
-                    write_results(self.folder.path, distilled)
+                if group.leads():
+                    with told_if_full(self.folder.path):
+                        write_results(self.folder.path, distilled)
                 return distilled
             finally:
                 self.folder.close()
 
     def needs(self) -> Mapping[Path, int]:
         """Return the bytes on disk that the run is still to take, by folder."""
-        task, images = self.plan.task, self.progress.state.images
-        needs = {}
+        task, needs = self.plan.task, {}
         if self.folder is not None:
-            zca = task.transform.zca
-            whole = (
-                COPIES * 4 * images.numel() + REST + (0 if zca is None else 8 * zca.matrix.numel())
-            )
-            needs[self.folder.path] = max(REST, whole - self.folder.size)
+            images = 4 * task.classes * task.ipc * math.prod(task.train.spec.shape)
+            zca = 0 if task.transform.zca is None else 8 * task.transform.zca.matrix.numel()
+            needs[self.folder.path] = max(REST, COPIES * images + zca + REST - self.folder.size)
         for bank in () if self.bank is None else self.bank.parts:
             needs[bank.folder] = bank.missing_bytes
         return needs
 
 
-def open_session(
-    config: RunConfig, train: ImageSet, folder: RunFolder | None = None, agree: Agree = bool
-) -> Session:
+def open_session(config: RunConfig, train: ImageSet, folder: RunFolder | None = None) -> Session:
     """Check everything that can be checked before the first step, and measure a step.
 
     Nothing is written.
@@ -140,6 +144,7 @@ def open_session(
         DataError: a run to be resumed that was made from other data, or is damaged; a disk that
             has no room for the run.
     """
+    check_alike(train)
     with threads(config.engine.threads):  # a whitening fitted by more threads differs in its bits
         plan = make_plan(config, train)
     plan = replace(plan, first_chunk=None if folder is None else folder.first_chunk)
@@ -148,11 +153,13 @@ def open_session(
         resuming = folder is not None and folder.earlier is not None
         progress = resume(folder.path, plan) if folder and resuming else begin(plan)
         measure = partial(probe, images=progress.state.images)
-        seconds, plan, notes = enduring(plan, measure, agree)
+        seconds, plan, notes = enduring(plan, measure, agreeing(plan.task.share))
+        seconds = group.lead(lambda: seconds)
         progress.note(*notes)
         session = Session(with_checkpoints(plan, seconds), progress, seconds, folder)
-        session.warnings, session.agree = tuple(warnings), agree
-        check_room(session.needs())
+        session.warnings = tuple(warnings)
+        if group.leads():
+            check_room(session.needs())
         return session if session.bank is None else _with_bank_time(session, session.bank)
 
 
@@ -162,9 +169,25 @@ def _build(plan: Plan, report: Report) -> None:
     bank.build(report)
 
 
+def check_alike(train: ImageSet) -> None:
+    """Refuse processes that were given different data or have other versions.
+
+    Raises:
+        DataError: with what the first differing process has.
+    """
+    group.meet()  # some may have read longer than others
+    facts = {"data": train.info.fingerprint or str(train.offsets), **versions()}
+    for rank, others in enumerate(group.collect(facts)):
+        for name, value in others.items():
+            if value != facts[name]:
+                raise DataError(
+                    f"the processes differ in {name}: {facts[name]}, {rank} has {value}"
+                )
+
+
 def _with_bank_time(session: Session, bank: Bank | Banks) -> Session:
     """Tell the seconds of building a bank from those of a step, which the probe has mixed."""
-    missing = bank.missing
+    missing = group.lead(lambda: bank.missing)
     if not missing:
         return session
     for part in bank.parts:

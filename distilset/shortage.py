@@ -61,10 +61,29 @@ def enduring(
     notes: list[str] = []
     while True:
         result, told = attempt(partial(work, plan))
+        if told is not None:
+            check_shrinkable(plan, told)
         if not agree(told is not None):
             return result, plan, notes  # type: ignore[return-value]
         plan, note = smaller(plan, told)
         notes.append(note)
+
+
+def check_shrinkable(plan: Plan, told: str | None) -> None:
+    """Raise a ConfigError with advice where fewer images in a pass are no help or cannot be.
+
+    Of several processes, one that fails in a step of a network with BatchNorm leaves the others in
+    the middle of it.
+    """
+    task, reason = plan.task, told or "in another process"
+    coupled = [couples_images(network) for network in task.networks]
+    if all(coupled) or (task.share is not None and any(coupled)):
+        raise ConfigError(
+            f"memory ran out ({reason}), and a network with BatchNorm takes its batch whole; "
+            f"{ADVICE}, or another --norm"
+        )
+    if task.settings.chunk == 1:
+        raise ConfigError(f"memory ran out with one image in a pass ({reason}); {ADVICE}")
 
 
 def smaller(plan: Plan, told: str | None) -> tuple[Plan, str]:
@@ -73,14 +92,8 @@ def smaller(plan: Plan, told: str | None) -> tuple[Plan, str]:
     Raises:
         ConfigError: with advice, where that is no help or cannot be.
     """
+    check_shrinkable(plan, told)
     chunk, reason = plan.task.settings.chunk, told or "in another process"
-    if all(couples_images(network) for network in plan.task.networks):
-        raise ConfigError(
-            f"memory ran out ({reason}), and a network with BatchNorm takes its batch whole; "
-            f"{ADVICE}, or another --norm"
-        )
-    if chunk == 1:
-        raise ConfigError(f"memory ran out with one image in a pass ({reason}); {ADVICE}")
     half = chunk // 2
     config = replace(plan.config, engine=replace(plan.config.engine, chunk=half))
     task = plan.task.with_chunk(half)
@@ -99,7 +112,8 @@ def check_memory(plan: Plan) -> list[str]:
         ConfigError: if it needs more than there is at all.
     """
     device = plan.config.engine.device
-    need = plan.bytes - plan.task.train.images.numel()
+    train = plan.task.train
+    need = plan.bytes - (0 if train.mapped else train.images.numel())
     if torch.device(device).type == "cuda":
         total, left = (
             torch.cuda.get_device_properties(device).total_memory,

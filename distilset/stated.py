@@ -36,6 +36,7 @@ FLAGS: Mapping[str, str] = {
     "val": "data.val",
     "split_seed": "data.split_seed",
     "zca": "data.zca",
+    "mapped": "data.mapped",
     "method": "method.name",
     "ipc": "distill.ipc",
     "steps": "distill.steps",
@@ -66,7 +67,8 @@ def from_flags(flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             tables.setdefault("network", {}).update({"pool": [], **network_table(value)})
         elif flag in FLAGS:
             section, _, key = FLAGS[flag].partition(".")
-            tables.setdefault(section, {})[key] = value
+            switch = flag == "mapped" and isinstance(value, bool)
+            tables.setdefault(section, {})[key] = ("off", "on")[value] if switch else value
         else:
             raise unknown_name("option", flag, [*FLAGS, "network"])
     return tables

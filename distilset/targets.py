@@ -5,6 +5,7 @@ Distilling by mean matching is descending against a stream of them.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from distilset.augment import Draw
 from distilset.engine import Engine, Means, Piece
 from distilset.hardware import exact_float32
+from distilset.prefetch import Ahead
 from distilset.task import Task
 
 
@@ -47,8 +49,13 @@ class Fresh:
     task: Task
     engines: Sequence[Engine]
 
+    @cached_property
+    def _ahead(self) -> Ahead:
+        return Ahead(self.task)
+
     def target(self, step: int) -> Target:
         """Make the target of a step, by the engine of the network that is drawn for it."""
+        self._ahead.turn(step)
         number = self.task.choice(step)
         return replace(fresh(self.task, self.engines[number], step), network=number)
 

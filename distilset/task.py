@@ -13,10 +13,13 @@ from distilset.engine import EngineSettings
 from distilset.hardware import fits, send
 from distilset.models import initialise
 from distilset.rng import Rng
+from distilset.share import Share
 from distilset.types import ImageSet
 
 MOST_WHITENED = 4 << 30
 """Bytes of whitened real images that are kept; above, they are whitened whenever they are drawn."""
+
+WHITENED_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,9 @@ class Task:
     are handed in separately: ``[classes * ipc, C, H, W]`` in normalised space, class by class.
     ``pool`` holds further networks: one of all is drawn for every step. ``bank`` is the number of
     targets of a bank, 0 for fresh ones; see `distilset.bank`. At most ``bank_workers`` processes
-    build it, each with ``bank_threads`` threads (None: PyTorch's).
+    build it, each with ``bank_threads`` threads (None: PyTorch's). ``steps`` are those of the run.
+    ``share`` says which classes this process owns, if it is one of several; its synthetic images
+    are theirs.
     """
 
     train: ImageSet
@@ -43,11 +48,30 @@ class Task:
     bank_workers: int = 1
     bank_threads: int | None = None
     pool: tuple[nn.Module, ...] = ()
+    steps: int = 0
+    share: Share | None = None
 
     @property
     def classes(self) -> int:
         """The number of classes."""
         return len(self.train.classes)
+
+    @property
+    def own(self) -> range:
+        """The classes that this process owns."""
+        return (
+            range(self.classes) if self.share is None else range(self.share.first, self.share.last)
+        )
+
+    @property
+    def own_rows(self) -> slice:
+        """The real images that this process may fetch: those of its classes, and a few beside.
+
+        They begin and end where whitening in one process has its parts, so that bits are the same.
+        """
+        offsets, part = self.train.offsets, WHITENED_AT_ONCE
+        begin, end = offsets[self.own.start], offsets[self.own.stop]
+        return slice(begin // part * part, min(-(-end // part) * part, offsets[-1]))
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
@@ -89,13 +113,18 @@ class Task:
         """Draw row indices of real images, uniformly without replacement inside each class.
 
         Returns a list with one index tensor per class; a class smaller than the batch gives all
-        of its images.
+        of its images. In the place of other processes' classes stands one of our own images.
         """
+        counts, own = self.train.counts, self.own
+        drawn = {
+            c: torch.from_numpy(self.rng.sample("batch", step, c, counts[c], self.batch_real))
+            + self.train.offsets[c]
+            for c in own
+        }
+        other = drawn[own[0]][:1]
         return [
-            torch.from_numpy(self.rng.sample("batch", step, c, count, self.batch_real)) + first
-            for c, (first, count) in enumerate(
-                zip(self.train.offsets[:-1], self.train.counts, strict=True)
-            )
+            drawn[c] if c in drawn else other.expand(min(count, self.batch_real))
+            for c, count in enumerate(counts)
         ]
 
     def draw_augmentation(self, step: int) -> Draw:
@@ -104,7 +133,7 @@ class Task:
 
     @cached_property
     def whitened(self) -> Float[Tensor, "n c h w"] | None:
-        """All real images whitened, once: a product with the ZCA matrix costs more than a step.
+        """`own_rows` whitened, once: a product with the ZCA matrix costs more than a step.
 
         None without ZCA, and where they would be larger than `MOST_WHITENED`.
         """
@@ -112,14 +141,19 @@ class Task:
         if self.transform.zca is None or size > MOST_WHITENED:
             return None
         device = self.settings.device
-        parts = [self.transform.apply(part.to(device)) for part in self.train.images.split(1024)]
-        return torch.cat(parts)
+        own = self.train.images[self.own_rows].split(WHITENED_AT_ONCE)
+        return torch.cat([self.transform.apply(part.to(device)) for part in own])
 
     @cached_property
     def _resident(self) -> UInt8[Tensor, "n c h w"] | None:
-        """All real images as bytes on a GPU, where they fit."""
-        images, device = self.train.images, self.settings.device
+        """`own_rows` as bytes on a GPU, where they fit."""
+        images, device = self.train.images[self.own_rows], self.settings.device
         return images.to(device) if fits(images.numel(), device) else None
+
+    @property
+    def reads_disk(self) -> bool:
+        """Whether `stored` may have to wait for a disk."""
+        return self.train.mapped and self.whitened is None and self._resident is None
 
     def real(self, rows: Tensor) -> Float[Tensor, "n c h w"]:
         """Fetch real images by row index, in normalised space, on the device."""
@@ -129,9 +163,9 @@ class Task:
         """Fetch real images by row index as they are kept: bytes, or whitened already."""
         device = self.settings.device
         if self.whitened is not None:
-            return self.whitened[send(rows, device)]
+            return self.whitened[send(rows - self.own_rows.start, device)]
         if self._resident is not None:
-            return self._resident[send(rows, device)]
+            return self._resident[send(rows - self.own_rows.start, device)]
         return self.train.images[rows]
 
     def normalised(

@@ -58,13 +58,21 @@ class DatasetInfo:
     like: str | None = None
 
 
+def content_hasher(
+    shape: tuple[int, int, int], offsets: tuple[int, ...], classes: tuple[str, ...]
+) -> blake2b:
+    """Return the hasher of `ImageSet.digest`, to be fed the images."""
+    return blake2b(repr((shape, offsets, classes)).encode(), digest_size=16)
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Labelled images of one split, kept as bytes and sorted by class.
 
     ``images`` is uint8 ``[n, channels, height, width]``; the images of class ``c`` are rows
     ``offsets[c]`` to ``offsets[c + 1]``. ``role`` tells which split it is, so that the test split
-    cannot be distilled by mistake.
+    cannot be distilled by mistake. ``mapped`` says that the images lie in a file of the cache and
+    are read when they are looked at (see `distilset.data.mapped`).
     """
 
     images: UInt8[Tensor, "n channels height width"]
@@ -72,6 +80,7 @@ class ImageSet:
     classes: tuple[str, ...]
     role: Role
     info: DatasetInfo = field(repr=False)
+    mapped: bool = False
 
     def __post_init__(self) -> None:
         if len(self.offsets) != len(self.classes) + 1 or self.offsets[-1] != len(self.images):
@@ -123,10 +132,15 @@ class ImageSet:
     @cached_property
     def digest(self) -> str:
         """A hash of the images, the labels and the class names."""
-        hasher = blake2b(digest_size=16)
-        hasher.update(repr((self.spec.shape, self.offsets, self.classes)).encode())
+        hasher = content_hasher(self.spec.shape, self.offsets, self.classes)
         hasher.update(self.images.numpy().data)
         return hasher.hexdigest()
+
+    def knowing(self, digest: str) -> "ImageSet":
+        """Return the same set with its `digest`, which is then not computed: that reads all."""
+        same = replace(self)
+        vars(same)["digest"] = digest
+        return same
 
     def of_class(self, class_index: int) -> UInt8[Tensor, "m channels height width"]:
         """Return the images of one class (a view)."""
@@ -141,7 +155,8 @@ class ImageSet:
 
     def with_info(self, **changes: object) -> "ImageSet":
         """Return the same images with some facts of ``info`` replaced."""
-        return replace(self, info=replace(self.info, **changes))  # type: ignore[arg-type]
+        same = replace(self, info=replace(self.info, **changes))  # type: ignore[arg-type]
+        return same.knowing(vars(self)["digest"]) if "digest" in vars(self) else same
 
 
 @dataclass(frozen=True)

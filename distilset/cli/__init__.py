@@ -3,11 +3,13 @@
 Nothing heavy is imported before a command runs, so that ``--help`` answers at once.
 """
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
 import typer
 
+from distilset.cli.caching import cache
 from distilset.cli.distilling import bank, distill
 from distilset.cli.evaluating import evaluate
 from distilset.cli.exchanging import export, import_
@@ -16,6 +18,7 @@ from distilset.cli.options import KINDS
 from distilset.cli.telling import compare, report
 from distilset.cli.training import train
 from distilset.errors import DistilsetError
+from distilset.parallel import environment
 
 __all__ = ["KINDS", "app", "main"]
 
@@ -28,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (distill, select, evaluate, report, compare, train, bank, show, export):
+for command in (distill, select, evaluate, report, compare, train, bank, show, export, cache):
     app.command()(command)
 app.command("list")(list_)
 app.command("import")(import_)
@@ -45,9 +48,15 @@ def _options(
         raise typer.Exit
 
 
+SPREAD = ("distill", "evaluate", "bank")
+"""The commands that several processes share; of the others rank 0 does the work alone."""
+
+
 def main() -> NoReturn:
     """Run the command line; an error that is the user's is one sentence and exit code 2."""
     try:
+        if environment.size() > 1:
+            _together(sys.argv[1:2])
         app()
     except DistilsetError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -56,3 +65,21 @@ def main() -> NoReturn:
         print(f"error: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
+
+
+def _together(command: list[str]) -> None:
+    """Run as one of several processes: all but rank 0 are silent, unless they are first to fail."""
+    if command not in [[name] for name in SPREAD]:
+        if not environment.leads():
+            sys.exit(0)
+        return
+    from distilset.parallel import failing, group
+
+    if not environment.leads():
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    try:
+        group.start()
+        app()
+        sys.exit(0)
+    except Exception as error:
+        failing.end_with(error, group.claims())

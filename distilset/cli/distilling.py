@@ -11,7 +11,7 @@ from distilset.cli import options as o
 from distilset.cli.reading import find_own_code, load
 
 LOOK = ("method", "network", "norm", "batch_real", "seed", "resolution", "like", "val")
-LOOK += ("split_seed", "zca", "device", "precision", "compile_", "threads")
+LOOK += ("split_seed", "zca", "mapped", "device", "precision", "compile_", "threads")
 STATED = (*LOOK, "ipc", "steps", "init", "bank", "checkpoint_every")
 """The parameters that state a setting of the same name."""
 
@@ -39,6 +39,7 @@ def distill(
     val: o.Val = None,
     split_seed: o.SplitSeed = None,
     zca: o.Zca = None,
+    mapped: o.Mapped = None,
     seed: o.Seed = None,
     device: o.Device = None,
     precision: o.Precision = None,
@@ -77,6 +78,7 @@ def bank(
     val: o.Val = None,
     split_seed: o.SplitSeed = None,
     zca: o.Zca = None,
+    mapped: o.Mapped = None,
     seed: o.Seed = None,
     device: o.Device = None,
     precision: o.Precision = None,
@@ -194,7 +196,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
     asked: list[int] = []
 
     def ask(number: int, _frame: object) -> None:
-        if asked and number == signal.SIGINT:
+        if number == signal.SIGINT and number in asked:
             raise KeyboardInterrupt
         asked.append(number)
 

@@ -99,8 +99,9 @@ def _entries(loaded: Any, data: str | None, console: Any) -> Any:
     entries, read = [], {}
     for run, distilled in loaded:
         info = distilled.card.dataset
-        source = data or distilled.settings.get("data", {}).get("source")
-        config = data_config(data_table(info) | ({"source": source} if source else {}))
+        stated = distilled.settings.get("data", {})
+        kept = {"source": data or stated.get("source"), "mapped": stated.get("mapped")}
+        config = data_config(data_table(info) | {k: v for k, v in kept.items() if v})
         if config.source.startswith("python:"):
             raise ConfigError(f"{run} was made from a data set in Python; name the data by --data")
         if config not in read:
@@ -120,13 +121,26 @@ def _evaluate(entries: Any, request: Any, book: Any, ranking: bool, as_json: boo
     import json
 
     from distilset.evaluation import append_baseline, matrix, rank
+    from distilset.evaluation.ahead import train_ahead
     from distilset.evaluation.ranking import check_random
+    from distilset.parallel import group
     from distilset.store import BASELINES
-    from distilset.terminal import ranking_table, score_table, stderr, stdout, training_bars
+    from distilset.terminal import (
+        counter,
+        ranking_table,
+        score_table,
+        stderr,
+        stdout,
+        training_bars,
+    )
 
     console = stderr()
     if ranking:
         check_random(entries)
+    shown = counter(console, "training in all processes")
+    train_ahead(entries, request, book, ranking=ranking, report=shown)
+    if not group.leads():
+        return
     scores, ranks = [], []
     with training_bars(console) as watch:
         for score, results in matrix(entries, request, watch, book):

@@ -26,6 +26,7 @@ def select(
     val: o.Val = None,
     split_seed: o.SplitSeed = None,
     zca: o.Zca = None,
+    mapped: o.Mapped = None,
     seed: o.Seed = None,
     overwrite: o.Overwrite = False,
 ) -> None:
@@ -40,7 +41,14 @@ def select(
     get_selector(selector)
     refuse_used(out, overwrite=overwrite)
     flags = from_flags(
-        {"resolution": resolution, "like": like, "val": val, "split_seed": split_seed, "zca": zca}
+        {
+            "resolution": resolution,
+            "like": like,
+            "val": val,
+            "split_seed": split_seed,
+            "zca": zca,
+            "mapped": mapped,
+        }
     )
     config = data_config({"source": data, **flags.get("data", {})})
     splits = load(config, stderr())

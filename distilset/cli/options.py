@@ -22,6 +22,12 @@ Val = Annotated[float | None, typer.Option(help="Fraction of train carved out fo
 SplitSeed = Annotated[int | None, typer.Option(help="Seed of carved splits [0].")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything but carved splits [0].")]
 Zca = Annotated[bool | None, typer.Option("--zca/--no-zca", help="Whiten images (CIFAR).")]
+Mapped = Annotated[
+    bool | None,
+    typer.Option(
+        "--mapped/--no-mapped", help="Decode images once, to a file of the cache [if large]."
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ... [auto].")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in --out.")]

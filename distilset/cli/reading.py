@@ -22,6 +22,8 @@ def load(data: Any, console: Any) -> Any:
         val=data.val,
         split_seed=data.split_seed,
         like=data.like,
+        mapped=data.map_or_rule,
+        note=lambda text: console.print(f"note: {text}", markup=False),
         progress=counter(console, "reading images"),
     )
     if splits.info.skipped_count:

@@ -1,18 +1,25 @@
 """From a source's parts to ``Splits``: padding, carving, statistics, fingerprint."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from distilset.data.known import KnownDataset
 from distilset.data.labels import check_names
 from distilset.data.normalise import channel_statistics
 from distilset.data.parts import Part, Raw
-from distilset.data.split import TEST_FRACTION, carve, divide
+from distilset.data.split import divide, mark_test, mark_val
 from distilset.errors import ConfigError, DataError
 from distilset.types import DatasetInfo, ImageSet, Role, Splits
+
+ROLES: tuple[Role, ...] = ("train", "val", "test")
+"""The parts of a data set, in the order of its fingerprint and of a memory map."""
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def assemble(raw: Raw, info: DatasetInfo, like: KnownDataset | None) -> Splits:
@@ -28,14 +35,15 @@ def assemble(raw: Raw, info: DatasetInfo, like: KnownDataset | None) -> Splits:
     classes = raw.classes
     check_names(classes)
     train, test = _pad(raw.train), None if raw.test is None else _pad(raw.test)
-    _check_parts(train, test, raw)
+    check_classes(train.labels, classes)
+    _check_shapes(train, test)
     part: str = "official"
     if test is None:
-        marked = carve(train.labels, len(classes), TEST_FRACTION, "split", info.split_seed)
+        marked = mark_test(train.labels, len(classes), info.split_seed)
         part = "carved" if marked.any() else "none"
         train, test = divide(train, marked) if marked.any() else (train, None)
     train, val = _carve_val(train, len(classes), info)
-    mean, std = _statistics(train, like)
+    mean, std = statistics(like, train.images.shape[1], lambda: channel_statistics(train.images))
     info = replace(
         info,
         mean=mean,
@@ -50,19 +58,32 @@ def assemble(raw: Raw, info: DatasetInfo, like: KnownDataset | None) -> Splits:
 
 
 def _pad(part: Part) -> Part:
-    if part.images.shape[2:] != (28, 28):
-        return part
-    return Part(np.pad(part.images, ((0, 0), (0, 0), (2, 2), (2, 2))), part.labels)
+    return Part(padded(part.images), part.labels)
 
 
-def _check_parts(train: Part, test: Part | None, raw: Raw) -> None:
-    counts = np.bincount(train.labels, minlength=len(raw.classes))
-    empty = [raw.classes[c] for c in np.flatnonzero(counts == 0)]
+def padded(images: UInt8[np.ndarray, "n c h w"]) -> UInt8[np.ndarray, "n c H W"]:
+    """Bring 28x28 images to 32x32 with zeros around; leave others as they are."""
+    if images.shape[2:] != (28, 28):
+        return images
+    return np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)))
+
+
+def check_classes(labels: np.ndarray, classes: tuple[str, ...]) -> None:
+    """Refuse classes without training images.
+
+    Raises:
+        DataError: naming them.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    empty = [classes[c] for c in np.flatnonzero(counts == 0)]
     if empty or not len(counts):
         raise DataError(
             f"{len(empty)} of {len(counts)} classes have no readable training images "
             f"({', '.join(empty[:10])}); every class needs one or more"
         )
+
+
+def _check_shapes(train: Part, test: Part | None) -> None:
     if test is not None and test.images.shape[1:] != train.images.shape[1:]:
         raise DataError(
             f"train and test images differ in shape: {train.images.shape[1:]} and "
@@ -71,23 +92,20 @@ def _check_parts(train: Part, test: Part | None, raw: Raw) -> None:
 
 
 def _carve_val(train: Part, classes: int, info: DatasetInfo) -> tuple[Part, Part | None]:
-    if not info.val_fraction:
-        return train, None
-    marked = carve(train.labels, classes, info.val_fraction, "val", info.split_seed)
-    if not marked.any():
-        raise ConfigError(
-            f"val={info.val_fraction:g} leaves no validation part: every class has one training "
-            "image, which stays in train; leave val out"
-        )
-    return divide(train, marked)
+    marked = mark_val(train.labels, classes, info)
+    return divide(train, marked) if marked.any() else (train, None)
 
 
-def _statistics(
-    train: Part, like: KnownDataset | None
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(
+    like: KnownDataset | None, channels: int, measured: Callable[[], Statistics]
+) -> Statistics:
+    """Return the mean and std of a known data set, else those that are measured.
+
+    Raises:
+        ConfigError: it has another number of channels.
+    """
     if like is None:
-        return channel_statistics(train.images)
-    channels = train.images.shape[1]
+        return measured()
     if len(like.mean) != channels:
         raise ConfigError(
             f"{like.name} has statistics of {len(like.mean)} channels and the images have "
@@ -98,13 +116,19 @@ def _statistics(
 
 def _splits(parts: dict[Role, Part | None], classes: tuple[str, ...], info: DatasetInfo) -> Splits:
     sets: dict[Role, ImageSet] = {}
-    hasher = blake2b(digest_size=16)
-    for role in ("train", "val", "test"):
+    for role in list(parts):
         part = parts.pop(role)
-        if part is None:
-            continue
-        sets[role] = _image_set(part, classes, role, info)
-        hasher.update(f"{role}:{sets[role].digest};".encode())
+        if part is not None:
+            sets[role] = _image_set(part, classes, role, info)
+    return splits_of(sets)
+
+
+def splits_of(sets: dict[Role, ImageSet]) -> Splits:
+    """Join the parts of a data set, and write their common fingerprint into each."""
+    hasher = blake2b(digest_size=16)
+    for role in ROLES:
+        if role in sets:
+            hasher.update(f"{role}:{sets[role].digest};".encode())
     final = {k: v.with_info(fingerprint=hasher.hexdigest()) for k, v in sets.items()}
     return Splits(final["train"], final.get("test"), final.get("val"))
 

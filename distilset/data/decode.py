@@ -8,35 +8,98 @@ in 5 to 8 s). Processes would need a guard in the caller's script.
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from distilset.data.parts import Part, Progress, Size
+from distilset.data.parts import Part, Progress, Raw, Size
 from distilset.data.pixels import read_pixels
 from distilset.errors import DataError
 
 Item = tuple[str, Path | bytes | None]
 """A name to report and where the encoded image is; None for one that is missing."""
 
-_CHUNK = 64
+CHUNK = 64
 _ALLOWED_UNREADABLE = 0.05
 
 
 @dataclass(frozen=True)
+class Again:
+    """What can be gone through again and again: a function that begins anew."""
+
+    begin: Callable[[], Iterator[Item]]
+
+    def __iter__(self) -> Iterator[Item]:
+        return self.begin()
+
+
+@dataclass(frozen=True)
 class Encoded:
-    """A part whose images are still encoded; ``items`` is gone through once, in order of labels."""
+    """A part whose images are still encoded, in order of labels; ``items`` may be read again."""
 
     items: Iterable[Item]
     labels: np.ndarray
 
 
-class _Canvas:
+@dataclass(frozen=True)
+class Listed:
+    """A data set whose images are still encoded: train and, if the source has one, test."""
+
+    parts: tuple[Encoded, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """The number of images, unreadable ones too."""
+        return sum(len(part.labels) for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a quick look at a source's files tells.
+
+    ``stamp`` changes when a file comes, goes or is written to (names, sizes, times of change).
+    """
+
+    stamp: str
+    images: int
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Encoded images that nobody has read yet; of all classes, or of some by their index."""
+
+    @property
+    def class_subset(self) -> tuple[int, ...] | None:
+        """The classes that are wanted, in this order."""
+        ...
+
+    def look(self) -> Look:
+        """Tell quickly how many there are, and which."""
+        ...
+
+    def list(self) -> Listed:
+        """List them by class.
+
+        Raises:
+            DataError: what the source's reader refuses.
+        """
+        ...
+
+
+def decode_listed(listed: Listed, size: Size | None, progress: Progress | None) -> Raw:
+    """Decode a data set into memory; see `decode_parts`."""
+    decoded, skipped = decode_parts(list(listed.parts), size, progress)
+    return Raw(decoded[0], decoded[1] if len(decoded) > 1 else None, listed.classes, skipped)
+
+
+class Canvas:
     """The array that images are decoded into; its shape is that of the first readable image."""
 
     def __init__(self, total: int, size: Size | None, shape: Size | None) -> None:
@@ -50,6 +113,7 @@ class _Canvas:
             self.allocate(size or shape)
 
     def allocate(self, shape: Size | None) -> None:
+        """Make the array."""
         assert shape is not None
         try:
             self.images = np.empty((self.total, 3, *shape), dtype=np.uint8)
@@ -92,6 +156,7 @@ class _Canvas:
         return len(chunk)
 
     def check_size(self, name: str, shape: Size) -> None:
+        """Refuse an image of another size than the first."""
         assert self.images is not None
         height, width = self.images.shape[2:]
         if shape != (height, width):
@@ -138,40 +203,46 @@ def decode_parts(
         if progress is not None:
             progress(done, total)
 
-    canvases: list[_Canvas] = []
+    canvases: list[Canvas] = []
     shape: Size | None = None
     for part in parts:
-        canvas = _Canvas(len(part.labels), size, shape)
+        canvas = Canvas(len(part.labels), size, shape)
         _decode(canvas, part.items, tick)
         canvases.append(canvas)
         if canvas.images is not None:
             shape = (canvas.images.shape[2], canvas.images.shape[3])
     skipped = tuple(c.failed[row] for c in canvases for row in sorted(c.failed))
-    _check_share(skipped, total)
+    check_share(skipped, total)
     channels = 3 if any(canvas.colour for canvas in canvases) else 1
     return [_collect(c, p.labels, channels) for c, p in zip(canvases, parts, strict=True)], skipped
 
 
-def _collect(canvas: _Canvas, labels: np.ndarray, channels: int) -> Part:
+def _collect(canvas: Canvas, labels: np.ndarray, channels: int) -> Part:
     images, keep = canvas.kept()
     canvas.images = None
     return Part(np.ascontiguousarray(images[:, :channels]), labels[keep])
 
 
-def _check_share(skipped: tuple[str, ...], total: int) -> None:
+def check_share(skipped: Sequence[str], total: int) -> None:
+    """Refuse a data set of which more than 5 % cannot be read."""
     if len(skipped) > _ALLOWED_UNREADABLE * total:
-        raise DataError(
-            f"{len(skipped)} of {total} images cannot be read ({', '.join(skipped[:10])}"
-            f"{', ...' if len(skipped) > 10 else ''}); at most 5 % may be damaged"
-        )
+        raise unreadable(skipped, total)
 
 
-def _decode(canvas: _Canvas, items: Iterable[Item], tick: Callable[[int], None]) -> None:
+def unreadable(skipped: Sequence[str], total: int) -> DataError:
+    """Build the error for too many unreadable images."""
+    return DataError(
+        f"{len(skipped)} of {total} images cannot be read ({', '.join(skipped[:10])}"
+        f"{', ...' if len(skipped) > 10 else ''}); at most 5 % may be damaged"
+    )
+
+
+def _decode(canvas: Canvas, items: Iterable[Item], tick: Callable[[int], None]) -> None:
     workers = min(16, os.cpu_count() or 1)
     waiting = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")  # Pillow's, on damaged metadata and large images
-        for start, chunk in _chunks(items):
+        for start, chunk in chunks(items):
             canvas.prepare(chunk)
             waiting.append(pool.submit(canvas.fill, start, chunk))
             if len(waiting) > 2 * workers:  # encoded bytes in memory stay bounded
@@ -180,9 +251,10 @@ def _decode(canvas: _Canvas, items: Iterable[Item], tick: Callable[[int], None])
             tick(future.result())
 
 
-def _chunks(items: Iterable[Item]) -> Iterator[tuple[int, list[Item]]]:
+def chunks(items: Iterable[Item]) -> Iterator[tuple[int, list[Item]]]:
+    """Yield what a thread decodes at a time, and the number of its first image."""
     iterator = iter(items)
     start = 0
-    while chunk := list(islice(iterator, _CHUNK)):
+    while chunk := list(islice(iterator, CHUNK)):
         yield start, chunk
         start += len(chunk)

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distilset.data.folder import has_class_folders, read_folder
+from distilset.data.decode import Source
+from distilset.data.folder import FolderSource, has_class_folders
 from distilset.data.known import KNOWN, KnownDataset
-from distilset.data.parts import Progress, Raw, Size
-from distilset.data.tables import find_columns, find_parquet, read_parquet, read_tables
+from distilset.data.tables import TableSource, find_columns, find_parquet, open_parquet
 from distilset.errors import DataError
 
 LOCAL_COPIES = "DISTILSET_DATA"
@@ -22,21 +22,19 @@ _PATIENCE = 7.0  # seconds; with what follows, the one try stays below 10
 _TEST_NAMES = ("test", "validation", "valid", "val")
 
 
-def read_known(
-    known: KnownDataset, size: Size | None, progress: Progress | None
-) -> tuple[Raw, str]:
-    """Read a known data set from its local copy if there is one, else from the hub.
+def find_known(known: KnownDataset) -> tuple[Source, str]:
+    """Find a known data set: its local copy if there is one, else on the hub.
 
-    Returns the data and where they came from.
+    Returns the data, not yet read, and where they come from.
 
     Raises:
         DataError: neither can be had.
     """
     found = _local_copy(known)
     if found is None:
-        return read_hub(known.hub_id, known.config, size, progress, known), known.hub_id
+        return find_hub(known.hub_id, known.config, known), known.hub_id
     path, subset = found
-    return read_local(path, size, progress, known, subset), str(path)
+    return find_local(path, known, subset), str(path)
 
 
 def _local_copy(known: KnownDataset) -> tuple[Path, tuple[int, ...] | None] | None:
@@ -52,35 +50,23 @@ def _local_copy(known: KnownDataset) -> tuple[Path, tuple[int, ...] | None] | No
     return (whole, known.class_subset) if whole.is_dir() and known.class_subset else None
 
 
-def read_local(
-    path: Path,
-    size: Size | None,
-    progress: Progress | None,
-    known: KnownDataset | None = None,
-    class_subset: tuple[int, ...] | None = None,
-) -> Raw:
-    """Read a folder of class folders or of parquet files.
+def find_local(
+    path: Path, known: KnownDataset | None = None, class_subset: tuple[int, ...] | None = None
+) -> Source:
+    """Find out what is in a folder of class folders or of parquet files.
 
     Raises:
-        DataError: it is neither, or its content is unfit.
+        DataError: it is neither, or its tables are unfit.
     """
     if path.is_dir() and (has_class_folders(path) or not find_parquet(path)):
-        return read_folder(path, size, progress, class_subset)
+        return FolderSource(path, class_subset)
     columns = (known.image_column, known.label_column) if known else (None, None)
     config = known.config if known else None
-    return read_parquet(
-        path, size, progress, config=config, columns=columns, class_subset=class_subset
-    )
+    return open_parquet(path, config=config, columns=columns, class_subset=class_subset)
 
 
-def read_hub(
-    hub_id: str,
-    config: str | None,
-    size: Size | None,
-    progress: Progress | None,
-    known: KnownDataset | None = None,
-) -> Raw:
-    """Download (or take from the library's cache) and read a data set of the hub.
+def find_hub(hub_id: str, config: str | None, known: KnownDataset | None = None) -> Source:
+    """Download (or take from the library's cache) a data set of the hub.
 
     Raises:
         DataError: the hub cannot be reached, does not have it, or its columns are unfit.
@@ -101,28 +87,29 @@ def read_hub(
             f"{hub_id!r} could not be read from the hub ({type(error).__name__}: {reason}); "
             f"{_advice(known)}"
         ) from None
-    tables = [pads.dataset(part) for part in parts]
+    tables = [pads.dataset(part.data.table) for part in parts]
+    files = tuple(Path(file["filename"]) for part in parts for file in part.cache_files)
     named = (known.image_column, known.label_column) if known else (None, None)
     columns = find_columns(tables[0].schema, *named)
     test = tables[1] if len(tables) > 1 else None
-    return read_tables(
-        tables[0], test, columns, size, progress, known.class_subset if known else None
-    )
+    subset = known.class_subset if known else None
+    made = " ".join(str(part._fingerprint) for part in parts)
+    return TableSource(tables[0], test, columns, files, subset, hub_id, made)
 
 
 def _download(hub_id: str, config: str | None, known: KnownDataset | None) -> list[Any]:
-    """Return the Arrow tables of train and, if there is one, test."""
+    """Return the library's data sets of train and, if there is one, test."""
     from datasets import load_dataset
 
     load: Any = load_dataset  # its declared return type is a union of four
     if known is not None:
         splits = [known.train_split, known.test_split]
-        return [part.data.table for part in load(hub_id, config, split=splits)]
+        return list(load(hub_id, config, split=splits))
     found = load(hub_id, config)
     if "train" not in found:
         raise DataError(f"{hub_id!r} has no split train; its splits are {', '.join(found)}")
     test = next((name for name in _TEST_NAMES if name in found), None)
-    return [found[name].data.table for name in ("train", test) if name is not None]
+    return [found[name] for name in ("train", test) if name is not None]
 
 
 def _reachable() -> bool:

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from distilset.data.assemble import assemble
+from distilset.data.decode import Source, decode_listed
 from distilset.data.known import KNOWN, KnownDataset
+from distilset.data.mapped import Note, mapped_splits, too_large
 from distilset.data.parts import Progress, Raw, Size, square
 from distilset.data.split import check_fraction
 from distilset.errors import ConfigError, DataError, unknown_name
 from distilset.types import DatasetInfo, Splits
 
+Found = tuple[Raw | Source, str, str]
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.-]+))?")
 
 
@@ -21,7 +24,9 @@ def load_data(
     val: float = 0.0,
     split_seed: int = 0,
     like: str | None = None,
+    mapped: bool | None = None,
     progress: Progress | None = None,
+    note: Note | None = None,
 ) -> Splits:
     """Read a data set into uint8 images, sorted by class and split into train, test and val.
 
@@ -37,11 +42,15 @@ def load_data(
         split_seed: decides every carved part, together with the order of the images alone.
         like: a known data set whose published mean, std and mirror rule apply (for a local copy);
             without it, a known name's own, else measured on train.
+        mapped: keep the images of a folder or a table in a file of the cache, decoded once, of
+            which only what is looked at is read; None does so where they are larger than
+            `distilset.data.mapped.limit_bytes`. The images are the same.
         progress: called with the images done and their total.
+        note: called with what is worth telling: that a file of the cache is made, and its size.
 
     Raises:
         ConfigError: an unknown name or setting.
-        DataError: a source that is missing, damaged or unfit.
+        DataError: a source that is missing, damaged or unfit; too little disk for the cache.
 
     Example:
         >>> splits = load_data("digits")
@@ -54,7 +63,7 @@ def load_data(
     if resolution is None and isinstance(source, str) and source in KNOWN:
         resolution = KNOWN[source].resolution
         size = square(resolution)
-    raw, name, where = _read(source, size, progress)
+    found, name, where = _find(source, size, progress)
     info = DatasetInfo(
         name=name,
         source=where,
@@ -66,7 +75,20 @@ def load_data(
         val_fraction=val,
         like=like,
     )
-    return assemble(raw, info, known)
+    if isinstance(found, Raw):
+        if mapped:
+            raise ConfigError(
+                f"{name} comes as an array, which is in memory already; a memory map (--mapped) is "
+                "made of folders and tables of images"
+            )
+        return assemble(found, info, known)
+    if too_large(found, size) if mapped is None else mapped:
+        return mapped_splits(found, info, known, size, progress, note or _silent)
+    return assemble(decode_listed(found.list(), size, progress), info, known)
+
+
+def _silent(text: str) -> None:
+    """Tell nobody."""
 
 
 def _known(source: Any, like: str | None) -> KnownDataset | None:
@@ -76,12 +98,12 @@ def _known(source: Any, like: str | None) -> KnownDataset | None:
     return KNOWN.get(name) if isinstance(name, str) else None
 
 
-def _read(source: Any, size: Size | None, progress: Progress | None) -> tuple[Raw, str, str]:
-    """Return the data, their name and where they came from."""
+def _find(source: Any, size: Size | None, progress: Progress | None) -> Found:
+    """Return the data, their name and where they come from."""
     if isinstance(source, Path):
-        return _read_path(source.expanduser(), size, progress)
+        return _find_path(source.expanduser(), size)
     if isinstance(source, str):
-        return _read_name(source, size, progress)
+        return _find_name(source, size)
     from distilset.data.arrays import read_torch
 
     sets = list(source) if isinstance(source, (tuple, list)) else [source]
@@ -93,22 +115,22 @@ def _read(source: Any, size: Size | None, progress: Progress | None) -> tuple[Ra
     return read_torch(sets, size, progress), name, f"python:{type(sets[0]).__module__}.{name}"
 
 
-def _read_name(source: str, size: Size | None, progress: Progress | None) -> tuple[Raw, str, str]:
+def _find_name(source: str, size: Size | None) -> Found:
     if source == "digits":
         return _read_digits(size)
     if source in KNOWN:
-        from distilset.data.hub import read_known
+        from distilset.data.hub import find_known
 
-        raw, where = read_known(KNOWN[source], size, progress)
-        return raw, source, where
+        found, where = find_known(KNOWN[source])
+        return found, source, where
     path = Path(source).expanduser()
     if source and path.exists():
-        return _read_path(path, size, progress)
+        return _find_path(path, size)
     match = _HUB_ID.fullmatch(source)
     if match and path.suffix not in (".npz", ".parquet"):
-        from distilset.data.hub import read_hub
+        from distilset.data.hub import find_hub
 
-        return read_hub(match[1], match[2], size, progress), match[1], source
+        return find_hub(match[1], match[2]), match[1], source
     if re.fullmatch(r"[\w-]+", source):
         raise ConfigError(
             f"{unknown_name('data set', source, ['digits', *KNOWN])}; or a path that exists, or a "
@@ -120,7 +142,7 @@ def _read_name(source: str, size: Size | None, progress: Progress | None) -> tup
     )
 
 
-def _read_digits(size: Size | None) -> tuple[Raw, str, str]:
+def _read_digits(size: Size | None) -> Found:
     import torch
 
     from distilset.data.arrays import resize
@@ -134,8 +156,8 @@ def _read_digits(size: Size | None) -> tuple[Raw, str, str]:
     return raw, "digits", "scikit-learn"
 
 
-def _read_path(path: Path, size: Size | None, progress: Progress | None) -> tuple[Raw, str, str]:
-    """Read a folder or a file; its name is the last piece of the path."""
+def _find_path(path: Path, size: Size | None) -> Found:
+    """Find a folder or a file; its name is the last piece of the path."""
     where = path.resolve()
     if path.suffix.lower() == ".npz" and path.is_file():
         from distilset.data.arrays import read_npz
@@ -146,10 +168,6 @@ def _read_path(path: Path, size: Size | None, progress: Progress | None) -> tupl
             f"{path} {'is no kind of data set' if path.exists() else 'does not exist'}; give a "
             "folder of images, a folder of parquet files, or an .npz or .parquet file"
         )
-    from distilset.data.hub import read_local
+    from distilset.data.hub import find_local
 
-    return (
-        read_local(path, size, progress),
-        where.stem if path.is_file() else where.name,
-        str(where),
-    )
+    return find_local(path), where.stem if path.is_file() else where.name, str(where)

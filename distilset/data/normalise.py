@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from distilset.data.zca import Zca, fit_zca
@@ -83,13 +83,26 @@ def channel_statistics(
     Exact: from counts of the 256 values. A constant channel gets std 1, which leaves it constant.
     """
     array = images.numpy() if isinstance(images, Tensor) else images
+    counts = np.zeros((array.shape[1], 256), dtype=np.int64)
+    for start in range(0, len(array), _CHUNK):
+        counts += count_values(array[start : start + _CHUNK])
+    return statistics_of(counts)
+
+
+def count_values(images: UInt8[np.ndarray, "n C H W"]) -> Int64[np.ndarray, "C 256"]:
+    """Count each channel's values."""
+    channels = range(images.shape[1])
+    return np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in channels])
+
+
+def statistics_of(
+    counts: Int64[np.ndarray, "C 256"],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the channels' mean and std from counts of values; see `channel_statistics`."""
     values = np.arange(256) / 255
     mean, std = [], []
-    for channel in range(array.shape[1]):
-        counts = np.zeros(256, dtype=np.int64)
-        for start in range(0, len(array), _CHUNK):
-            counts += np.bincount(array[start : start + _CHUNK, channel].ravel(), minlength=256)
-        share = counts / counts.sum()
+    for channel in counts:
+        share = channel / channel.sum()
         mean.append(float(share @ values))
         std.append(float(np.sqrt(share @ (values - mean[-1]) ** 2)) or 1.0)
     return tuple(mean), tuple(std)

@@ -8,6 +8,7 @@ from jaxtyping import Bool
 from distilset.data.parts import Part
 from distilset.errors import ConfigError
 from distilset.rng import Rng
+from distilset.types import DatasetInfo
 
 TEST_FRACTION = 0.2
 
@@ -38,6 +39,28 @@ def carve(
         if count > 0:
             order = Rng(split_seed).numpy(purpose, c).permutation(len(rows))
             marked[rows[order[:count]]] = True
+    return marked
+
+
+def mark_test(labels: np.ndarray, classes: int, split_seed: int) -> Bool[np.ndarray, " n"]:
+    """Mark the images of the test part of a source that has none."""
+    return carve(labels, classes, TEST_FRACTION, "split", split_seed)
+
+
+def mark_val(labels: np.ndarray, classes: int, info: DatasetInfo) -> Bool[np.ndarray, " n"]:
+    """Mark the validation part of a training part, if one is asked for.
+
+    Raises:
+        ConfigError: nothing to carve it from.
+    """
+    if not info.val_fraction:
+        return np.zeros(len(labels), dtype=bool)
+    marked = carve(labels, classes, info.val_fraction, "val", info.split_seed)
+    if not marked.any():
+        raise ConfigError(
+            f"val={info.val_fraction:g} leaves no validation part: every class has one training "
+            "image, which stays in train; leave val out"
+        )
     return marked
 
 

@@ -1,15 +1,19 @@
 """Images in Arrow tables: local parquet files and what the hub hands over are both read here."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distilset.data.decode import Encoded, Item, decode_parts
+from distilset.data.decode import Again, Encoded, Item, Listed, Look, decode_listed
 from distilset.data.labels import encode_labels
 from distilset.data.parts import Progress, Raw, Size
 from distilset.errors import DataError
@@ -76,21 +80,52 @@ def _choose(kinds: dict[str, str], kind: str, given: str | None, usual: Sequence
     )
 
 
-def read_tables(
+@dataclass(frozen=True)
+class TableSource:
+    """Arrow data sets of encoded images whose images nobody has read yet, and their files.
+
+    ``made`` stands for what is not in a file of its own.
+    """
+
+    train: Any
+    test: Any | None
+    columns: Columns
+    files: tuple[Path, ...]
+    class_subset: tuple[int, ...] | None = None
+    where: str = "a table"
+    made: str = ""
+
+    def look(self) -> Look:
+        """Hash the files' names, sizes and times of change, and what is looked at in them."""
+        hasher = blake2b(repr((self.columns, self.made)).encode(), digest_size=16)
+        for path in self.files:
+            stat = path.stat()
+            hasher.update(os.fsencode(f"{path.resolve()}\0{stat.st_size} {stat.st_mtime_ns}\n"))
+        return Look(hasher.hexdigest(), self._listed.total)
+
+    def list(self) -> Listed:
+        """List the images; see `list_tables`."""
+        return self._listed
+
+    @cached_property
+    def _listed(self) -> Listed:
+        return list_tables(self.train, self.test, self.columns, self.class_subset, self.where)
+
+
+def list_tables(
     train: Any,
     test: Any | None,
     columns: Columns,
-    size: Size | None,
-    progress: Progress | None,
     class_subset: Sequence[int] | None = None,
-) -> Raw:
-    """Read Arrow data sets (``pyarrow.dataset.Dataset``) of encoded images and labels.
+    where: str = "a table",
+) -> Listed:
+    """List Arrow data sets (``pyarrow.dataset.Dataset``) of encoded images and labels.
 
     Raises:
-        DataError: labels without a class, unreadable images above 5 %, sizes that differ.
+        DataError: labels without a class, files that cannot be read.
     """
     sets = [train] if test is None else [train, test]
-    labels = [_labels(table, columns.label) for table in sets]
+    labels = [_labels(table, columns.label, where) for table in sets]
     if len(sets) == 2 and labels[1].dtype.kind in "iu" and (labels[1] < 0).all():
         raise DataError("the test part has no labels (all are negative); give a part that has")
     classes, codes = encode_labels(labels, columns.classes)
@@ -104,30 +139,46 @@ def read_tables(
         codes = [new_code[code] for code in codes]
         keep = [code >= 0 for code in codes]
     parts = [
-        Encoded(_items(table, columns.image, mask), code[mask])
+        Encoded(Again(partial(_items, table, columns.image, mask, where)), code[mask])
         for table, code, mask in zip(sets, codes, keep, strict=True)
     ]
-    decoded, skipped = decode_parts(parts, size, progress)
-    return Raw(decoded[0], decoded[1] if len(decoded) > 1 else None, classes, skipped)
+    return Listed(tuple(parts), classes)
 
 
-def _labels(table: Any, column: str) -> np.ndarray:
-    values = table.to_table(columns=[column]).column(column)
+def _labels(table: Any, column: str, where: str) -> np.ndarray:
+    with readable(where):
+        values = table.to_table(columns=[column]).column(column)
     if values.null_count:
         raise DataError(f"{values.null_count} labels are missing in column {column!r}; fill them")
     return values.to_numpy()
 
 
-def _items(table: Any, column: str, mask: np.ndarray) -> Iterator[Item]:
+def _items(table: Any, column: str, mask: np.ndarray, where: str) -> Iterator[Item]:
     row = 0
-    batches = table.to_batches(
-        columns=[column], batch_size=_BATCH, batch_readahead=2, fragment_readahead=1
-    )
-    for batch in batches:
+    with readable(where):
+        batches = table.to_batches(
+            columns=[column], batch_size=_BATCH, batch_readahead=2, fragment_readahead=1
+        )
+    while True:
+        with readable(where):  # not around the yield: the caller's errors are not the table's
+            batch = next(batches, None)
+        if batch is None:
+            return
         for value in batch.column(0):
             if mask[row]:
                 yield f"row {row}", _image_bytes(value.as_py())
             row += 1
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Turn what Arrow raises inside the block into a DataError."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{what} cannot be read: {_first_line(error)}") from None
 
 
 def _image_bytes(value: Any) -> bytes | None:
@@ -147,16 +198,19 @@ def find_parquet(root: Path) -> list[Path]:
     return sorted(files)
 
 
-def read_parquet(
+def read_parquet(root: Path, size: Size | None, progress: Progress | None) -> Raw:
+    """Read parquet files into memory; see `open_parquet` and `decode_parts`."""
+    return decode_listed(open_parquet(root).list(), size, progress)
+
+
+def open_parquet(
     root: Path,
-    size: Size | None,
-    progress: Progress | None,
     *,
     config: str | None = None,
     columns: tuple[str | None, str | None] = (None, None),
-    class_subset: Sequence[int] | None = None,
-) -> Raw:
-    """Read a folder of parquet files (or one file) laid out as on the hub.
+    class_subset: tuple[int, ...] | None = None,
+) -> TableSource:
+    """Open a folder of parquet files (or one file) laid out as on the hub.
 
     File or folder names that start with ``train``, ``test`` or ``valid`` decide the part; without
     any, all files are one part, and a test part is carved from it.
@@ -164,18 +218,17 @@ def read_parquet(
     Raises:
         DataError: files of several configurations, damaged files, missing columns.
     """
-    import pyarrow as pa
     import pyarrow.dataset as pads
 
     files = [root] if root.is_file() else find_parquet(root)
     parts = _by_part(root, files, config)
-    try:
+    where = f"parquet files in {root}"
+    with readable(where):
         tables = [pads.dataset([str(f) for f in part], format="parquet") for part in parts]
         found = find_columns(tables[0].schema, *columns)
-        test = tables[1] if len(tables) > 1 else None
-        return read_tables(tables[0], test, found, size, progress, class_subset)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"parquet files in {root} cannot be read: {_first_line(error)}") from None
+    test = tables[1] if len(tables) > 1 else None
+    used = tuple(path for part in parts for path in part)
+    return TableSource(tables[0], test, found, used, class_subset, where)
 
 
 def _first_line(error: Exception) -> str:

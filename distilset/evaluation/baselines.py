@@ -1,6 +1,7 @@
 """What a distilled set must beat or approach: selected real images, and the whole data."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -58,12 +59,13 @@ def score_baseline(
     trainers: Trainers | None = None,
     progress: Progress | None = None,
     book: Book | None = None,
+    only: Sequence[int] | None = None,
 ) -> Score:
     """Score a baseline as `score_images` scores a distilled set, and return its row.
 
     ``whole`` trains one network on all of ``train`` by the schedule `WHOLE`, not by ``protocol``;
     its accuracy is kept in the cache folder and found there the next time. Those of selections are,
-    trial by trial, if there is a ``book``.
+    trial by trial, if there is a ``book``; ``only`` are the trials that are wanted, if not all.
 
     Raises:
         ConfigError: an unknown baseline; ``ipc`` above the smallest class; a ``train`` that is not
@@ -87,7 +89,7 @@ def score_baseline(
         results, facts = [_whole(judge, train, book or Book())], _facts(judge, train, name, None)
     else:
         facts = _facts(judge, train, name, ipc)
-        results = _selected(judge, train, name, ipc, book, facts)
+        results = _selected(judge, train, name, ipc, book, facts, only)
     return Score.of(
         [result.accuracy for result in results],
         seconds=sum(result.seconds for result in results),
@@ -96,7 +98,13 @@ def score_baseline(
 
 
 def _selected(
-    judge: Judge, train: ImageSet, name: str, ipc: int, book: Book | None, facts: dict[str, Any]
+    judge: Judge,
+    train: ImageSet,
+    name: str,
+    ipc: int,
+    book: Book | None,
+    facts: dict[str, Any],
+    only: Sequence[int] | None,
 ) -> list[TrialResult]:
     """Train on selected images, as far as the cache does not have the results."""
     chosen: list[Int64[Tensor, " rows"]] = []
@@ -114,7 +122,7 @@ def _selected(
     if book is None:
         return judge.run(sets)
     key = digest_of(judge_facts(judge) | {"train": train.digest, "selector": name, "ipc": ipc})
-    return finish(judge, sets, book, cache_folder("baselines") / f"{key}.csv", key, facts)
+    return finish(judge, sets, book, cache_folder("baselines") / f"{key}.csv", key, facts, only)
 
 
 def _check(name: str, train: ImageSet) -> None:

@@ -3,11 +3,13 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock
 
 from distilset.cache import cache_folder
@@ -15,6 +17,9 @@ from distilset.errors import DataError
 from distilset.evaluation.judge import Judge, Sets, TrialResult
 from distilset.evaluation.score import Score
 from distilset.files import write_text
+from distilset.parallel import group
+from distilset.parallel.jobs import spread
+from distilset.training.step import TrainSettings
 
 _OWN = ("trial", "accuracy", "seconds", "compute", "key")
 
@@ -38,6 +43,11 @@ class Book:
     def made(self, key: str, trials: Iterable[int]) -> None:
         """Remember that results were made by this call."""
         self._made.update((key, trial) for trial in trials)
+
+    def told(self, others: Iterable["Book"]) -> None:
+        """Let count what other processes of this call have made."""
+        for other in others:
+            self._made |= other._made
 
     def read(self, path: Path, key: str) -> dict[int, TrialResult]:
         """Return the results of a key that count, by trial.
@@ -90,19 +100,42 @@ def finish(
     path: Path | None,
     key: str,
     facts: Mapping[str, Any],
+    only: Sequence[int] | None = None,
 ) -> list[TrialResult]:
     """Return the results of all trials of a judge, training only those that are not on file.
 
-    Each is on file as soon as it is there. Without a ``path`` all are trained and none is kept.
+    Each is on file as soon as it is there. Without a ``path`` all are trained and none is kept;
+    several processes share that work. ``only`` are the trials that are wanted, if not all.
     """
+    wanted = range(judge.trials) if only is None else only
     done = {} if path is None else book.read(path, key)
-    missing = [trial for trial in range(judge.trials) if trial not in done]
-    if missing:
-        for results in judge.each(sets, missing):
-            if path is not None:
-                book.append(path, key, facts, results)
+    missing = [trial for trial in wanted if trial not in done]
+    if path is None:
+        jobs = [partial(_trained, judge, sets, some) for some in batches(missing, judge.settings)]
+        for results in spread(jobs):
             done |= results
-    return [done[trial] for trial in range(judge.trials)]
+    elif missing:
+        for results in judge.each(sets, missing):
+            book.append(path, key, facts, results)
+            done |= results
+    return [done[trial] for trial in wanted]
+
+
+def _trained(judge: Judge, sets: Sets, trials: Sequence[int]) -> dict[int, TrialResult]:
+    found: dict[int, TrialResult] = {}
+    for results in judge.each(sets, trials):
+        found |= results
+    return found
+
+
+def batches(trials: Sequence[int], settings: TrainSettings) -> list[Sequence[int]]:
+    """Cut trials into jobs for processes: one each, or as many as are trained together.
+
+    One process has one job, and sees by itself how many networks its memory takes.
+    """
+    alone = settings.together or (1 if torch.device(settings.device).type == "cpu" else len(trials))
+    size = max(1, len(trials) if group.size() == 1 else alone)
+    return [trials[first : first + size] for first in range(0, len(trials), size)]
 
 
 def append_baseline(path: Path, score: Score) -> None:

@@ -57,9 +57,12 @@ class Bench:
     book: Book
 
     def score(
-        self, cell: Cell, progress: Progress | None = None
+        self, cell: Cell, progress: Progress | None = None, only: Sequence[int] | None = None
     ) -> tuple[Score, list[TrialResult]]:
-        """Train and score what of a cell is not on file; return its row and its trials."""
+        """Train and score what of a cell is not on file; return its row and its trials.
+
+        ``only`` are the trials that are wanted, if not all.
+        """
         judge, distilled = self._judge(cell, progress), cell.entry.distilled
         images, labels = cell.variant.tensors(distilled)
         key = digest_of(judge_facts(judge) | {"images": tensors_digest(images, labels)})
@@ -67,7 +70,8 @@ class Bench:
         path = None if folder is None else folder / SCORES
         facts = _facts(cell, judge, label_kind(labels))
         rows = facts | {"steps": distilled.card.steps}
-        results = finish(judge, lambda trial: (images, labels), self.book, path, key, rows)
+        sets = lambda trial: (images, labels)  # noqa: E731
+        results = finish(judge, sets, self.book, path, key, rows, only)
         seconds = sum(result.seconds for result in results)
         return Score.of([r.accuracy for r in results], seconds=seconds, **facts), results
 
@@ -86,7 +90,13 @@ class Bench:
             progress,
         )
 
-    def baseline(self, name: str, cell: Cell, progress: Progress | None = None) -> Score:
+    def baseline(
+        self,
+        name: str,
+        cell: Cell,
+        progress: Progress | None = None,
+        only: Sequence[int] | None = None,
+    ) -> Score:
         """Score a baseline that stands beside a cell, as far as it is not in the cache."""
         entry, request = cell.entry, self.request
         return score_baseline(
@@ -104,6 +114,7 @@ class Bench:
             trainers=self.trainers,
             progress=progress,
             book=self.book,
+            only=only,
         )
 
 

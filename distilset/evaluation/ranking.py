@@ -147,6 +147,18 @@ def rank(
         yield _ranking(bench, cell, watch, baseline)
 
 
+def trained_for(
+    entries: Sequence[Entry], request: Request
+) -> tuple[list[Cell], list[tuple[str, Cell]]]:
+    """Return the cells whose networks `rank` needs, and the baselines, each beside a cell."""
+    cells, beside = [], []
+    for cell in _bare(cells_of(entries, request)):
+        plain = cell.varied(Variant(augment=False))
+        cells += [cell, cell.varied(Variant(augment=True, labels="hard")), plain]
+        beside += [("whole", cell), ("random", cell), ("random", plain)]
+    return cells, beside
+
+
 def _bare(cells: list[Cell]) -> list[Cell]:
     """Return the cells as ranking wants them, each once: augmented, own labels, floats."""
     found: list[Cell] = []

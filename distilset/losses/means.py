@@ -4,8 +4,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def squared_distance(
+def squared_distances(
     first: Float[Tensor, "classes d"], second: Float[Tensor, "classes d"]
-) -> Float[Tensor, ""]:
-    """Return the sum over classes of the squared L2 distance of their means (not an average)."""
-    return (first - second).square().sum()
+) -> Float[Tensor, " classes"]:
+    """Return the squared L2 distance of the means of each class (to be summed, not averaged)."""
+    return (first - second).square().sum(1)

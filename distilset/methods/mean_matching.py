@@ -17,11 +17,13 @@ class MeanMatching:
     """One update per random network: descend on the squared distance of class means.
 
     A method of the family says which statistics it matches, with which weights, of a network with
-    so many maps.
+    so many maps. ``losses`` has those of the last update class by class, of the classes that this
+    process owns: what several processes put together as one would have.
     """
 
     def __init__(self, task: Task, statistics: Callable[[int], Sequence[Statistic]]) -> None:
         self.task = task
+        self.losses: list[Tensor] = []
         self.left_out: list[str] = []
         self.engines = tuple(
             self._engine(number, statistics) for number in range(len(task.networks))
@@ -36,7 +38,7 @@ class MeanMatching:
         kept, empty = usable(statistics(len(shapes)), shapes)
         of = f" of {type(network).__name__}" if task.pool else ""
         self.left_out += [f"{statistic}{of} is left out: it has one entry" for statistic in empty]
-        return Engine(network, kept, task.settings)
+        return Engine(network, kept, task.settings, task.share)
 
     @property
     def notes(self) -> list[str]:
@@ -53,10 +55,13 @@ class MeanMatching:
 
     def loss(self, images: Float[Tensor, "n c h w"], target: Target) -> Update:
         """Yield the loss against a target, a group of classes at a time."""
+        task = self.task
 
         def fetch(piece: Piece) -> Float[Tensor, "n c h w"]:
-            own = images[piece.rows]
-            return self.task.augmented(own, target.augmentation, piece.class_of_row)
+            share, rows = task.share, piece.rows
+            some = images[rows] if share is None else share.filled(images, rows, task.ipc)
+            return task.augmented(some, target.augmentation, piece.class_of_row)
 
+        self.losses.clear()
         engine, groups = self.engines[target.network], self.groups[target.network]
-        return engine.parts(groups, target.means, fetch)
+        return engine.parts(groups, target.means, fetch, self.losses.append)

@@ -110,7 +110,8 @@ class Together:
                 gradients = self._gradients(weights, buffers, batch, truth)
                 for name, weight in weights.items():  # the fused update wants equal strides
                     weight.grad = gradients[name].contiguous()
-                clip([weight.grad for weight in weights.values()], protocol.clip)
+                own = [weight.grad for weight in weights.values() if weight.grad is not None]
+                clip(own, protocol.clip)
                 optimizer.param_groups[0]["lr"] = protocol.lr_at(update, pool.n)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)  # a graph's outputs, gone at its next call

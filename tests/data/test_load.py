@@ -14,7 +14,7 @@ def no_hub(*args, **kwargs):
 
 @pytest.fixture(autouse=True)
 def never_the_hub(monkeypatch):
-    monkeypatch.setattr("distilset.data.hub.read_hub", no_hub)
+    monkeypatch.setattr("distilset.data.hub.find_hub", no_hub)
 
 
 def test_digits():

@@ -18,6 +18,7 @@ from distilset.models import (
     settled,
 )
 from distilset.models.layers import make_norm
+from distilset.models.vit import attend
 from distilset.rng import Rng
 from distilset.types import ImageSpec
 
@@ -244,3 +245,9 @@ def test_labels_read_back(name):
 def test_attention_needs_maps():
     with pytest.raises(ConfigError, match=r"no activation maps.*method dm"):
         check_layers(None, 0)
+
+
+def test_attention_written_out_is_the_fused_one():
+    queries, keys, values = torch.randn(3, 2, 4, 17, 8, dtype=torch.float64)
+    fused = torch.nn.functional.scaled_dot_product_attention(queries, keys, values)
+    torch.testing.assert_close(attend(queries, keys, values), fused)
