@@ -11,10 +11,13 @@ _HOMES = {
     "select": "distilset.api",
     "evaluate": "distilset.api",
     "report": "distilset.reporting",
+    "continual": "distilset.apps.continual",
+    "ReplayMemory": "distilset.apps.memory",
     "train_network": "distilset.api",
     "load_network": "distilset.trained",
     "import_set": "distilset.exchange",
     "export_set": "distilset.exchange",
+    "search": "distilset.apps.nas",
     "DistilledSet": "distilset.store",
     "ImageSet": "distilset.types",
     "Splits": "distilset.types",
@@ -27,8 +30,10 @@ __all__ = [
     "DataError",
     "DistilledSet",
     "ImageSet",
+    "ReplayMemory",
     "Splits",
     "__version__",
+    "continual",
     "distill",
     "evaluate",
     "export_set",
@@ -36,12 +41,16 @@ __all__ = [
     "load_data",
     "load_network",
     "report",
+    "search",
     "select",
     "train_network",
 ]
 
 if TYPE_CHECKING:
     from distilset.api import distill, evaluate, select, train_network
+    from distilset.apps.continual import continual
+    from distilset.apps.memory import ReplayMemory
+    from distilset.apps.nas import search
     from distilset.data import load_data
     from distilset.errors import ConfigError, DataError
     from distilset.exchange import export_set, import_set

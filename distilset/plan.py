@@ -87,8 +87,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def make_plan(config: RunConfig, train: ImageSet) -> Plan:
+def make_plan(config: RunConfig, train: ImageSet, transform: Transform | None = None) -> Plan:
     """Resolve every open setting against the data and the machine, and build task and method.
+
+    ``transform`` takes the place of the one fitted on ``train``, for a part of a larger whole.
 
     Raises:
         ConfigError: if the settings do not fit the data, the machine, or each other.
@@ -96,7 +98,7 @@ def make_plan(config: RunConfig, train: ImageSet) -> Plan:
     check_train(train)
     check_init(config.distill.init, train, config.distill.ipc)
     config, reasons = group.lead(lambda: resolve(config, train))
-    transform = fit_transform(train, zca=config.data.zca)
+    transform = transform or fit_transform(train, zca=config.data.zca)
     task = make_task(config, train, transform)
     config, task = with_workers(config, task)
     method = get_method(config.method_name)(config.method, task)

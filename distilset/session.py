@@ -11,6 +11,7 @@ from distilset.allocator import kept_memory
 from distilset.bank import Bank, Report
 from distilset.banks import Banks
 from distilset.config import RunConfig
+from distilset.data.normalise import Transform
 from distilset.errors import DataError
 from distilset.guard import agreeing
 from distilset.hardware import threads
@@ -134,10 +135,15 @@ class Session:
         return needs
 
 
-def open_session(config: RunConfig, train: ImageSet, folder: RunFolder | None = None) -> Session:
+def open_session(
+    config: RunConfig,
+    train: ImageSet,
+    folder: RunFolder | None = None,
+    transform: Transform | None = None,
+) -> Session:
     """Check everything that can be checked before the first step, and measure a step.
 
-    Nothing is written.
+    Nothing is written. ``transform`` takes the place of the one fitted on ``train``.
 
     Raises:
         ConfigError: settings that do not fit the data or the machine.
@@ -146,7 +152,7 @@ def open_session(config: RunConfig, train: ImageSet, folder: RunFolder | None = 
     """
     check_alike(train)
     with threads(config.engine.threads):  # a whitening fitted by more threads differs in its bits
-        plan = make_plan(config, train)
+        plan = make_plan(config, train, transform)
     plan = replace(plan, first_chunk=None if folder is None else folder.first_chunk)
     warnings = check_memory(plan)
     with threads(plan.config.engine.threads):

@@ -78,10 +78,13 @@ def size(count: int) -> str:
 class Bar:
     """Progress of one long piece of work: a bar on a terminal, a line now and then elsewhere."""
 
+    counts = True
+    """Whether what is done and the total are shown as numbers, not as a share alone."""
+
     def __init__(self, console: Console, title: str, total: int, done: int = 0) -> None:
         self.console, self.title, self.total, self.first = console, plain(title), total, done
         self.started = self.told = time.monotonic()
-        self.bar = _rich_bar(console) if console.is_terminal else None
+        self.bar = _rich_bar(console, self.counts) if console.is_terminal else None
         if self.bar is not None:
             self.task = self.bar.add_task(self.title, total=total, completed=done, note="")
             self.bar.start()
@@ -97,7 +100,8 @@ class Bar:
             rate = (done - self.first) / max(now - self.started, 1e-9)
             left = f", {duration((self.total - done) / rate)} left" if rate > 0 else ""
             note = f", {note}" if note else ""
-            self.console.print(f"{self.title}: {done}/{self.total}{note}{left}", markup=False)
+            count = f"{done}/{self.total}" if self.counts else f"{100 * done / self.total:.1f} %"
+            self.console.print(f"{self.title}: {count}{note}{left}", markup=False)
 
     def close(self) -> None:
         """Stop drawing."""
@@ -105,12 +109,41 @@ class Bar:
             self.bar.stop()
 
 
-def _rich_bar(console: Console) -> Progress:
+class ShareBar(Bar):
+    """A bar of parts of unequal size: what is done is a share of ``TOTAL``, by their estimates.
+
+    Its time left thus follows from how long the parts that are done took for their size.
+    """
+
+    counts = False
+    TOTAL = 100_000
+
+
+@contextmanager
+def share_bar(console: Console, title: str) -> Iterator[Any]:
+    """Give a ``progress(done, total, note)`` function that shows a bar from its first call on."""
+    shown: list[ShareBar] = []
+
+    def progress(done: float, total: float, note: str) -> None:
+        share = round(ShareBar.TOTAL * done / total) if total else ShareBar.TOTAL
+        if not shown:
+            shown.append(ShareBar(console, title, ShareBar.TOTAL, share))
+        shown[0].update(share, note)
+
+    try:
+        yield progress
+    finally:
+        for bar in shown:
+            bar.close()
+
+
+def _rich_bar(console: Console, counts: bool = True) -> Progress:
+    numbers = [TextColumn("{task.completed}/{task.total}")] if counts else []
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.completed}/{task.total}"),
+        *numbers,
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -168,6 +201,30 @@ def training_bars(console: Console) -> Iterator[Any]:
         yield watch
     finally:
         close()
+
+
+@contextmanager
+def job_bars(console: Console, phases: Sequence[str]) -> Iterator[Any]:
+    """Give a ``watch(what, done, total)``: a bar for each phase, beside it what else is told."""
+    shown: list[tuple[str, Bar]] = []
+    reached = [0]
+
+    def watch(what: str, done: int, total: int) -> None:
+        if what not in phases:
+            shown[0][1].update(reached[0], f"{what}: step {done} of {total}")
+            return
+        if not shown or shown[0][0] != what:
+            while shown:
+                shown.pop()[1].close()
+            shown.append((what, Bar(console, what, total, done)))
+        reached[0] = done
+        shown[0][1].update(done)
+
+    try:
+        yield watch
+    finally:
+        while shown:
+            shown.pop()[1].close()
 
 
 _USUAL = {"labels": "hard", "augmentation": "dsa", "pixels": "float"}

@@ -60,3 +60,36 @@ def test_the_code_of_the_exchange_docs(tmp_path, monkeypatch):
     assert len(shown) >= 5
     for code in shown:
         exec(code, {})
+
+
+def test_the_learner_of_the_continual_docs(capsys):
+    (code,) = blocks("docs/continual.md")
+    exec(code, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "10 images, 640 bytes, classes (0, 1)"
+    assert lines[2] == "25 images, 1600 bytes, classes (0, 1, 2, 3, 4)"
+    assert float(lines[3].split()[-1].rstrip("%")) > 60
+
+
+def test_the_example_of_the_replay_memory():
+    import doctest
+
+    from distilset.apps import memory, stream
+
+    for module in (memory, stream):
+        found = doctest.testmod(module)
+        assert found.attempted
+        assert not found.failed
+
+
+def test_the_search_of_the_docs(tmp_path, monkeypatch, capsys):
+    """As printed, but for the length of the trainings."""
+    (code,) = blocks("docs/search.md")
+    shorter = code.replace("reference_updates=100)", "reference_updates=2, epochs=1, threads=1)")
+    assert shorter != code
+    monkeypatch.chdir(tmp_path)
+    exec(shorter, {})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "kcenter-5",
+        "whole",
+    ]

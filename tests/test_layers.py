@@ -36,7 +36,7 @@ ORDER = [
         "live",
         "session",
     ),
-    *("catalogue", "reporting", "api", "terminal", "testing", "cli", "__main__"),
+    *("catalogue", "reporting", "api", "apps", "terminal", "testing", "cli", "__main__"),
 ]
 
 ROOT = Path(distilset.__file__).parent

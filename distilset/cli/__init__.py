@@ -13,8 +13,10 @@ from distilset.cli.caching import cache
 from distilset.cli.distilling import bank, distill
 from distilset.cli.evaluating import evaluate
 from distilset.cli.exchanging import export, import_
+from distilset.cli.learning import continual
 from distilset.cli.looking import list_, select, show
 from distilset.cli.options import KINDS
+from distilset.cli.searching import nas
 from distilset.cli.telling import compare, report
 from distilset.cli.training import train
 from distilset.errors import DistilsetError, plain
@@ -31,7 +33,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (distill, select, evaluate, report, compare, train, bank, show, export, cache):
+COMMANDS = (distill, select, evaluate, report, compare, train, continual, nas)
+for command in (*COMMANDS, bank, show, export, cache):
     app.command()(command)
 app.command("list")(list_)
 app.command("import")(import_)
@@ -50,6 +53,9 @@ def _options(
 
 SPREAD = ("distill", "evaluate", "bank")
 """The commands that several processes share; of the others rank 0 does the work alone."""
+
+APART = ("continual",)
+"""The commands in which every process takes jobs from one folder, as if started by itself."""
 
 
 def main() -> NoReturn:
@@ -72,7 +78,7 @@ def _tell(error: object) -> NoReturn:
 
 def _together(command: list[str]) -> None:
     """Run as one of several processes: all but rank 0 are silent, unless they are first to fail."""
-    if command not in [[name] for name in SPREAD]:
+    if command not in [[name] for name in (*SPREAD, *APART)]:
         if not environment.leads():
             sys.exit(0)
         return
@@ -80,6 +86,8 @@ def _together(command: list[str]) -> None:
 
     if not environment.leads():
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    if command in [[name] for name in APART]:
+        return
     try:
         group.start()
         app()

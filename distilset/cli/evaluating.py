@@ -84,10 +84,10 @@ def evaluate(
     for _, distilled in loaded:
         request.networks_of(distilled)
     with limit_threads(threads):
-        _evaluate(_entries(loaded, data, stderr()), request, Book(again=again), ranking, json_)
+        _evaluate(entries_of(loaded, data, stderr()), request, Book(again=again), ranking, json_)
 
 
-def _entries(loaded: Any, data: str | None, console: Any) -> Any:
+def entries_of(loaded: Any, data: str | None, console: Any) -> Any:
     """Pair every run with its data; data that several runs share are read once.
 
     How the data were split is what the card says.

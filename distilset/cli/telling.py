@@ -9,7 +9,9 @@ Runs = Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN ..
 
 
 def report(
-    runs: Runs,
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders, and those of studies.", metavar="RUN ...")
+    ],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     data: Annotated[
         str | None, typer.Option(help="The data, if not where the runs found them.")
@@ -19,7 +21,7 @@ def report(
     ] = True,
     title: Annotated[str | None, typer.Option(help="The page's title.")] = None,
 ) -> None:
-    """Write one HTML file about runs: images, losses, scores, how to load them."""
+    """Write one HTML file about runs and studies: images, losses, scores, how to load them."""
     from distilset import reporting
     from distilset.terminal import size, stdout
 

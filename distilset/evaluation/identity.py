@@ -24,7 +24,7 @@ def judge_facts(judge: Judge) -> dict[str, Any]:
         "test": judge.test.digest,
         "split": judge.test.role,
         "network": asdict(judge.network),  # type: ignore[call-overload]
-        "transform": _transform_digest(judge.transform),
+        "transform": transform_digest(judge.transform),
         "schedule": list(astuple(judge.protocol)),
         "augmentation": None if judge.operations is None else asdict(judge.operations),  # type: ignore[call-overload]
         "seed": judge.seed,
@@ -47,7 +47,8 @@ def tensors_digest(*tensors: Tensor) -> str:
     return hasher.hexdigest()
 
 
-def _transform_digest(transform: Transform) -> str:
+def transform_digest(transform: Transform) -> str:
+    """Hash what a transform does."""
     hasher = blake2b(repr((transform.mean, transform.std)).encode(), digest_size=16)
     if transform.zca is not None:
         for tensor in (transform.zca.mean, transform.zca.matrix):

@@ -20,6 +20,12 @@ def leads() -> bool:
     return rank() == 0
 
 
+def leave() -> None:
+    """Be a process by itself from now on; `local_rank` stays what it was."""
+    for name in ("RANK", "WORLD_SIZE"):
+        os.environ.pop(name, None)
+
+
 def local_rank() -> int:
     """Return the number of this process on its machine."""
     return _number("LOCAL_RANK", 0)

@@ -14,6 +14,7 @@ import distilset
 from distilset.catalogue import card_rows
 from distilset.errors import plain
 from distilset.files import write_text
+from distilset.reporting.applications import AppFacts
 from distilset.reporting.charts import Chart, cost_charts, loss_chart
 from distilset.reporting.collect import RunFacts, all_results
 from distilset.reporting.marking import RULE
@@ -145,15 +146,18 @@ class Page:
     table: ScoreTable
     charts: Sequence[Chart]
     published: Sequence[Comparison]
+    studies: Sequence[AppFacts] = ()
     rule: str = RULE
     version: str = distilset.__version__
     first_classes: int = FIRST_CLASSES
 
     @property
     def icon(self) -> str:
-        """The first image of the first run, for the browser's tab."""
+        """The first image of the first run, for the browser's tab; without a run, nothing."""
         from distilset.grid import to_bytes
 
+        if not self.runs:
+            return "data:,"
         return data_uri(to_bytes(self.runs[0].facts.distilled.pixels[:1].cpu())[0])
 
     def heads(self) -> Sequence[tuple[int, Column]]:
@@ -186,20 +190,28 @@ def ratio(real: int | None, ours: int) -> str:
     return f"{value:,.0f} times smaller" if value >= 10 else f"{value:.1f} times smaller"
 
 
-def compose(runs: Sequence[RunFacts], real: Mapping[str, Real], title: str | None = None) -> Page:
+def compose(
+    runs: Sequence[RunFacts],
+    real: Mapping[str, Real],
+    title: str | None = None,
+    studies: Sequence[AppFacts] = (),
+) -> Page:
     """Put together what the page shows; ``real`` is by the run's name."""
     results = all_results(runs)
     views = [RunView(run, real[run.name], i + 1) for i, run in enumerate(runs)]
     return Page(
-        title=plain(title or _title(views)),
+        title=plain(title or _title(views, studies)),
         runs=views,
         table=tabulate(results),
         charts=cost_charts(runs, results),
         published=beside_published(runs),
+        studies=studies,
     )
 
 
-def _title(views: Sequence[RunView]) -> str:
+def _title(views: Sequence[RunView], studies: Sequence[AppFacts]) -> str:
+    if not views:
+        return "; ".join(study.summary.title for study in studies)
     data = sorted({view.facts.distilled.card.dataset.name for view in views})
     if len(views) == 1:
         n = len(views[0].facts.distilled)
@@ -235,9 +247,13 @@ def _without_tricks(value: Any) -> Any:
 
 
 def write_page(
-    runs: Sequence[RunFacts], real: Mapping[str, Real], out: Path, title: str | None = None
+    runs: Sequence[RunFacts],
+    real: Mapping[str, Real],
+    out: Path,
+    title: str | None = None,
+    studies: Sequence[AppFacts] = (),
 ) -> Path:
-    """Write the report of runs as one HTML file, whole or not at all."""
+    """Write the report of runs and of applications as one HTML file, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, to_html(compose(runs, real, title)))
+    write_text(out, to_html(compose(runs, real, title, studies)))
     return out

@@ -7,6 +7,7 @@ from pathlib import Path
 from distilset.data import load_data
 from distilset.errors import ConfigError, DistilsetError
 from distilset.evaluation.matrix import check_fit
+from distilset.reporting.applications import is_app, read_application
 from distilset.reporting.collect import RunFacts, read_runs
 from distilset.reporting.page import Real, write_page
 from distilset.stated import data_table
@@ -24,7 +25,7 @@ def report(
     """Write one self-contained HTML file about finished runs; return its path.
 
     Args:
-        runs: run folders.
+        runs: run folders, and folders of applications such as ``distilset continual``.
         out: the file to write; one that is there is replaced.
         data: where the data are, if not where the runs found them.
         real: whether to show real training images beside the runs'. They come from ``data``, or
@@ -35,14 +36,16 @@ def report(
         DataError: if a run is not finished or damaged, or ``data`` do not fit it.
         ConfigError: if no run is given.
     """
-    facts = read_runs(runs)
-    if not facts:
+    folders = list(dict.fromkeys(map(Path, runs)))
+    studies = [read_application(path) for path in folders if is_app(path)]
+    facts = read_runs(path for path in folders if not is_app(path))
+    if not folders:
         raise ConfigError("a report needs at least one run folder; got none")
     parts: dict[str, Real] = {}
     loaded: dict[str, Splits] = {}
     for run in facts:
         parts[run.name] = _real_part(run, data, loaded) if real else Real(None)
-    return write_page(facts, parts, Path(out), title)
+    return write_page(facts, parts, Path(out), title, studies)
 
 
 def _real_part(run: RunFacts, data: str | None, loaded: dict[str, Splits]) -> Real:

@@ -1,0 +1,1 @@
+"""What distilled sets are for: continual learning, and searching for networks and settings."""
