@@ -48,3 +48,9 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def unlink_link(path: Path) -> None:
+    """Remove a link: a run may have been handed on, and nothing is written through it."""
+    if path.is_symlink():
+        path.unlink()

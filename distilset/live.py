@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from distilset.errors import ConfigError
+from distilset.files import unlink_link
 from distilset.grid import draw_grid
 from distilset.guard import Progress
 from distilset.metrics import FLUSH_EVERY
@@ -14,7 +15,7 @@ from distilset.optimise import Record
 from distilset.parallel import group
 from distilset.plan import Plan
 from distilset.runfolder import RunFolder
-from distilset.store import TENSORBOARD, unlink_link
+from distilset.store import TENSORBOARD
 
 PICTURES = 20
 """About how many grids of images a run writes."""

@@ -23,7 +23,7 @@ from distilset.config import to_toml
 from distilset.data.normalise import Transform
 from distilset.data.zca import Zca, zca_digest
 from distilset.errors import DataError
-from distilset.files import write_atomically, write_text
+from distilset.files import unlink_link, write_atomically, write_text
 from distilset.grid import save_grid
 from distilset.lock import HOLDER, LOCK
 from distilset.types import ImageSpec
@@ -158,12 +158,6 @@ def claim(run: Path, *, overwrite: bool, half_made: bool = False) -> None:
     unlink_link(run / TENSORBOARD)
     for events in (run / TENSORBOARD).glob("events.out.tfevents.*"):
         events.unlink()
-
-
-def unlink_link(path: Path) -> None:
-    """Remove a link: a run may have been handed on, and nothing is written through it."""
-    if path.is_symlink():
-        path.unlink()
 
 
 def remove_partials(run: Path) -> None:

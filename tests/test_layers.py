@@ -6,17 +6,26 @@ from pathlib import Path
 import distilset
 
 ORDER = [
-    *("errors", "rng", "types", "files", "lock", "room", "cache", "memory", "hardware"),
-    *("allocator", "compilation", "untrusted"),
+    *("errors", "rng", "types", "files", "memory", "untrusted", "lock", "room", "cache"),
+    *("hardware", "allocator", "compilation"),
     *("data", "augment", "models", "losses", "training"),
     *("selectors", "share", "engine", "task", "parallel", "prefetch", "targets", "workers"),
     *("bank", "banks"),
     *("methods", "config", "stated"),
-    *("card", "grid", "store", "optimise", "guard", "checkpoint", "metrics", "initial"),
+    *(
+        "card",
+        "grid",
+        "store",
+        "optimise",
+        "guard",
+        "checkpoint",
+        "metrics",
+        "initial",
+        "estimates",
+    ),
     *(
         "evaluation",
         "trained",
-        "footprint",
         "plan",
         "placing",
         "exchange",

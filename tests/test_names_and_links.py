@@ -11,6 +11,7 @@ from distilset.evaluation.judge import TrialResult
 from distilset.evaluation.score import Score
 from distilset.exchange.names import folder_name
 from distilset.files import write_text
+from distilset.lock import HOLDER, LOCK, RunLock
 from distilset.reporting.collect import read_run
 from distilset.reporting.formats import comma_separated
 from distilset.reporting.page import Real, compose, to_html
@@ -132,6 +133,18 @@ def test_nothing_is_written_through_links_in_a_run(run, outside):
     claim(run, overwrite=True)
     assert unharmed(outside)
     assert not (run / "tensorboard").exists()
+
+
+def test_a_lock_is_not_taken_through_a_link(run, outside):
+    """Taking a lock empties its file."""
+    for name in (LOCK, HOLDER):
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(outside / "mine")
+    lock = RunLock(run)
+    lock.refuse()
+    lock.take()
+    lock.release()
+    assert unharmed(outside)
 
 
 def test_tensorboard_does_not_write_through_a_link(tmp_path, outside):
