@@ -52,7 +52,7 @@ def child(ticks: str, slow: float, args: list[str]) -> None:
     """Be the command line, noting every step done in a file, with syncs that may be slow."""
     from distilset import cli, files, metrics
 
-    sync, add = files._sync, metrics.Metrics.add
+    sync, add = files.sync, metrics.Metrics.add
     file = os.open(ticks, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def slowed(path: Path) -> None:
@@ -63,7 +63,7 @@ def child(ticks: str, slow: float, args: list[str]) -> None:
         os.write(file, f"{record.step}\n".encode())
         add(self, record, seconds)
 
-    files._sync, metrics.Metrics.add = slowed, noted
+    files.sync, metrics.Metrics.add = slowed, noted
     sys.argv = ["distilset", *args]
     cli.main()
 

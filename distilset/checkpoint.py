@@ -86,7 +86,7 @@ def load_checkpoint(run: Path) -> tuple[Progress, list[str]] | None:
             raise
         except (
             *(DataError, OSError, RuntimeError),
-            *(KeyError, TypeError, ValueError, AttributeError, OverflowError),
+            *(KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError),
         ) as error:
             problems.append(f"{path.name} is damaged ({error}) and was passed over")
     if problems:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from distilset.errors import ConfigError
 from distilset.optimise import Record, State
+from distilset.parallel import group
+from distilset.share import Share
 
 CHECK_EVERY = 10
 """Steps after which a device is made to wait for the answer whether all was finite."""
@@ -22,6 +24,11 @@ MOST_HALVINGS = 3
 
 Agree = Callable[[bool], bool]
 """Tells whether any of the processes that work together says yes; of one process, its own word."""
+
+
+def agreeing(share: Share | None) -> Agree:
+    """Return how the processes that share a run agree; one process has its own word."""
+    return bool if share is None else group.agree
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Where the images of a run lie: on its device, and of several processes each its own classes'."""
+"""Where a run stands, from the disk to the devices of its processes, and back."""
 
 from dataclasses import replace
 
@@ -8,14 +8,11 @@ from distilset.parallel import group
 from distilset.plan import Plan
 
 
-def placed(plan: Plan, found: Progress | None) -> Progress:
-    """Put where a run stands on its device.
-
-    Of several processes rank 0 has ``found`` it, and each takes the images of its classes.
-    """
+def spread(plan: Plan, found: Progress | None) -> Progress:
+    """Put where a run stands on its device; of several processes, rank 0 has read or made it."""
     if plan.task.share is not None:
         found = group.lead(lambda: found)
-    assert found is not None, "rank 0 makes or reads the state"
+    assert found is not None, "rank 0 makes the first state"
     kept = None if found.kept is None else _placed(plan, found.kept)
     return replace(found, state=_placed(plan, found.state), kept=kept)
 
@@ -26,15 +23,14 @@ def _placed(plan: Plan, state: State) -> State:
 
 
 def gathered(plan: Plan, progress: Progress) -> Progress | None:
-    """Return where the run stands with the images of all classes; None where nothing is written.
+    """Return where a run stands with the images of all classes; None where nothing is written.
 
-    A state to go back to that is the present one is left out.
+    A kept state that is the state itself is left out.
     """
-    state, kept = progress.state, progress.kept
-    if kept is not None and kept.step == state.step:
-        kept = None
-    whole, before = _gathered(plan, state), None if kept is None else _gathered(plan, kept)
-    return None if whole is None else replace(progress, state=whole, kept=before)
+    state, kept = _gathered(plan, progress.state), None
+    if progress.kept is not None and progress.kept.step != progress.state.step:
+        kept = _gathered(plan, progress.kept)
+    return None if state is None else replace(progress, state=state, kept=kept)
 
 
 def _gathered(plan: Plan, state: State) -> State | None:

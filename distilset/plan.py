@@ -16,7 +16,7 @@ from distilset.config import RunConfig
 from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
-from distilset.footprint import estimated_bytes, most, worker_bytes
+from distilset.estimates import estimated_bytes, most, worker_bytes
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method

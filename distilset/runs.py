@@ -11,13 +11,13 @@ from distilset.checkpoint import load_checkpoint
 from distilset.data.zca import zca_digest
 from distilset.descent import Descent, Interrupted
 from distilset.errors import ConfigError, DataError
-from distilset.guard import Agree, Progress
+from distilset.guard import Progress
 from distilset.hardware import threads
 from distilset.initial import initial_images
 from distilset.models import pool_of
 from distilset.optimise import Record, State
 from distilset.parallel import group
-from distilset.placing import placed
+from distilset.placing import spread
 from distilset.plan import Plan, versions
 from distilset.store import Card, DistilledSet, read_settings
 
@@ -26,7 +26,7 @@ __all__ = ["Interrupted", "Progress", "begin", "carry_out", "finish", "resume"]
 
 def begin(plan: Plan) -> Progress:
     """Make the state before the first step."""
-    return placed(plan, _first(plan) if group.leads() else None)
+    return spread(plan, _first(plan) if group.leads() else None)
 
 
 def _first(plan: Plan) -> Progress:
@@ -56,7 +56,7 @@ def resume(run: Path, plan: Plan) -> Progress:
         ConfigError: if the run is further already than the steps asked for.
         DataError: if the data are not the run's, or every checkpoint is damaged.
     """
-    return placed(plan, _resumed(run, plan) if group.leads() else None)
+    return spread(plan, _resumed(run, plan) if group.leads() else None)
 
 
 def _resumed(run: Path, plan: Plan) -> Progress:
@@ -87,7 +87,6 @@ def carry_out(
     run: Path | None,
     progress: Progress,
     stop: Callable[[], bool] = lambda: False,
-    agree: Agree = group.agree,
     replanned: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> Iterator[Record]:
     """Descend to the last step; see `Descent`.
@@ -96,7 +95,7 @@ def carry_out(
         Interrupted: after the state was saved, if ``stop`` said so before the last step.
         ConfigError: if numbers stay bad, or memory short, after all that can be done.
     """
-    number, descent = plan.config.engine.threads, Descent(plan, run, progress, agree, replanned)
+    number, descent = plan.config.engine.threads, Descent(plan, run, progress, replanned)
     del plan  # one with a smaller chunk may take its place, and its memory
     with threads(number), kept_memory():
         yield from descent.records(stop)

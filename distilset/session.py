@@ -1,9 +1,9 @@
 """One distillation from settings to a set: what Python's call and the command line share."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
 from pathlib import Path
 from time import perf_counter
 
@@ -12,7 +12,7 @@ from distilset.bank import Bank, Report
 from distilset.banks import Banks
 from distilset.config import RunConfig
 from distilset.errors import DataError
-from distilset.guard import Agree
+from distilset.guard import agreeing
 from distilset.hardware import threads
 from distilset.live import TensorBoard
 from distilset.optimise import Record
@@ -21,7 +21,7 @@ from distilset.plan import Plan, make_plan, probe, versions, with_checkpoints
 from distilset.room import REST, check_room, told_if_full
 from distilset.runfolder import RunFolder
 from distilset.runs import Progress, begin, carry_out, finish, resume
-from distilset.shortage import check_memory, enduring, told_if_short
+from distilset.shortage import check_memory, enduring
 from distilset.store import DistilledSet, write_results
 from distilset.types import ImageSet
 
@@ -44,7 +44,6 @@ class Session:
     bank_seconds: float = 0.0
     tensorboard: bool = False
     warnings: tuple[str, ...] = ()
-    agree: Agree = group.agree
 
     @property
     def steps_left(self) -> int:
@@ -61,10 +60,10 @@ class Session:
         if self.bank is not None:
             folder = self.bank.parts[0].folder
             with told_if_full(folder), threads(self.plan.config.engine.threads), kept_memory():
-                if group.size() > 1:  # they build it together, step by step
-                    told_if_short(partial(_build, self.plan, report))
+                if self.plan.task.share is not None:  # they build together, and fail together
+                    self.bank.build(report)
                     return
-                _, plan, notes = enduring(self.plan, partial(_build, report=report), self.agree)
+                _, plan, notes = enduring(self.plan, partial(_build, report=report))
             self._replan(plan, *notes)
 
     def records(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
@@ -73,7 +72,8 @@ class Session:
         The folder is held until `finish`, or until the steps end otherwise.
         """
         if self.folder is None:
-            yield from carry_out(self.plan, None, self.progress, stop, self.agree, self._shrunk)
+            group.meet()
+            yield from carry_out(self.plan, None, self.progress, stop, self._shrunk)
             return
         run = self.folder.path
         try:
@@ -81,7 +81,7 @@ class Session:
                 if group.leads():
                     self.folder.open(self.plan.settings)
                 group.meet()
-                records = carry_out(self.plan, run, self.progress, stop, self.agree, self._shrunk)
+                records = carry_out(self.plan, run, self.progress, stop, self._shrunk)
                 yield from self._watched(run, records) if self.tensorboard else records
         except BaseException:
             self.folder.close()
@@ -126,18 +126,15 @@ class Session:
         """Return the bytes on disk that the run is still to take, by folder."""
         task, needs = self.plan.task, {}
         if self.folder is not None:
-            zca = task.transform.zca
-            numbers = task.classes * task.ipc * prod(task.train.spec.shape)
-            whole = COPIES * 4 * numbers + REST + (0 if zca is None else 8 * zca.matrix.numel())
-            needs[self.folder.path] = max(REST, whole - self.folder.size)
+            images = 4 * task.classes * task.ipc * math.prod(task.train.spec.shape)
+            zca = 0 if task.transform.zca is None else 8 * task.transform.zca.matrix.numel()
+            needs[self.folder.path] = max(REST, COPIES * images + zca + REST - self.folder.size)
         for bank in () if self.bank is None else self.bank.parts:
             needs[bank.folder] = bank.missing_bytes
         return needs
 
 
-def open_session(
-    config: RunConfig, train: ImageSet, folder: RunFolder | None = None, agree: Agree = group.agree
-) -> Session:
+def open_session(config: RunConfig, train: ImageSet, folder: RunFolder | None = None) -> Session:
     """Check everything that can be checked before the first step, and measure a step.
 
     Nothing is written.
@@ -156,14 +153,20 @@ def open_session(
         resuming = folder is not None and folder.earlier is not None
         progress = resume(folder.path, plan) if folder and resuming else begin(plan)
         measure = partial(probe, images=progress.state.images)
-        seconds, plan, notes = enduring(plan, measure, agree)
+        seconds, plan, notes = enduring(plan, measure, agreeing(plan.task.share))
         seconds = group.lead(lambda: seconds)
         progress.note(*notes)
         session = Session(with_checkpoints(plan, seconds), progress, seconds, folder)
-        session.warnings, session.agree = tuple(warnings), agree
+        session.warnings = tuple(warnings)
         if group.leads():
             check_room(session.needs())
         return session if session.bank is None else _with_bank_time(session, session.bank)
+
+
+def _build(plan: Plan, report: Report) -> None:
+    """Build the bank of a plan, which has one."""
+    bank: Bank | Banks = plan.method.bank  # type: ignore[attr-defined]
+    bank.build(report)
 
 
 def check_alike(train: ImageSet) -> None:
@@ -180,12 +183,6 @@ def check_alike(train: ImageSet) -> None:
                 raise DataError(
                     f"the processes differ in {name}: {facts[name]}, {rank} has {value}"
                 )
-
-
-def _build(plan: Plan, report: Report) -> None:
-    """Build the bank of a plan, which has one."""
-    bank: Bank | Banks = plan.method.bank  # type: ignore[attr-defined]
-    bank.build(report)
 
 
 def _with_bank_time(session: Session, bank: Bank | Banks) -> Session:

@@ -15,7 +15,6 @@ from distilset.hardware import free_device_bytes
 from distilset.memory import available_bytes, memory_bytes
 from distilset.methods import get_method
 from distilset.models import couples_images
-from distilset.parallel import group
 from distilset.plan import Plan
 
 T = TypeVar("T")
@@ -49,19 +48,8 @@ def attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:
     return None, told
 
 
-def told_if_short(work: Callable[[], object]) -> None:
-    """Do some work that several processes do together, and that none can begin anew by itself.
-
-    Raises:
-        ConfigError: with advice, if memory runs out.
-    """
-    _, told = attempt(work)
-    if told is not None:
-        raise ConfigError(f"memory ran out ({told}); take a smaller engine.chunk, or {ADVICE}")
-
-
 def enduring(
-    plan: Plan, work: Callable[[Plan], T], agree: Agree = group.agree
+    plan: Plan, work: Callable[[Plan], T], agree: Agree = bool
 ) -> tuple[T, Plan, list[str]]:
     """Do some work with a plan, with fewer images in one pass for as long as memory runs out.
 
@@ -73,10 +61,29 @@ def enduring(
     notes: list[str] = []
     while True:
         result, told = attempt(partial(work, plan))
+        if told is not None:
+            check_shrinkable(plan, told)
         if not agree(told is not None):
             return result, plan, notes  # type: ignore[return-value]
         plan, note = smaller(plan, told)
         notes.append(note)
+
+
+def check_shrinkable(plan: Plan, told: str | None) -> None:
+    """Raise a ConfigError with advice where fewer images in a pass are no help or cannot be.
+
+    Of several processes, one that fails in a step of a network with BatchNorm leaves the others in
+    the middle of it.
+    """
+    task, reason = plan.task, told or "in another process"
+    coupled = [couples_images(network) for network in task.networks]
+    if all(coupled) or (task.share is not None and any(coupled)):
+        raise ConfigError(
+            f"memory ran out ({reason}), and a network with BatchNorm takes its batch whole; "
+            f"{ADVICE}, or another --norm"
+        )
+    if task.settings.chunk == 1:
+        raise ConfigError(f"memory ran out with one image in a pass ({reason}); {ADVICE}")
 
 
 def smaller(plan: Plan, told: str | None) -> tuple[Plan, str]:
@@ -85,14 +92,8 @@ def smaller(plan: Plan, told: str | None) -> tuple[Plan, str]:
     Raises:
         ConfigError: with advice, where that is no help or cannot be.
     """
+    check_shrinkable(plan, told)
     chunk, reason = plan.task.settings.chunk, told or "in another process"
-    if all(couples_images(network) for network in plan.task.networks):
-        raise ConfigError(
-            f"memory ran out ({reason}), and a network with BatchNorm takes its batch whole; "
-            f"{ADVICE}, or another --norm"
-        )
-    if chunk == 1:
-        raise ConfigError(f"memory ran out with one image in a pass ({reason}); {ADVICE}")
     half = chunk // 2
     config = replace(plan.config, engine=replace(plan.config.engine, chunk=half))
     task = plan.task.with_chunk(half)

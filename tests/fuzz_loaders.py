@@ -104,7 +104,7 @@ def _load_report(folder: Path) -> object:
 
 def _make_checkpoint(folder: Path) -> None:
     images = torch.rand(3, 1, 4, 4)
-    kept = State(images / 2, images * 3, 2)
+    kept = State(images / 2, images.clone(), 2)
     save_checkpoint(folder, Progress(State(images, images * 2, 3), 1.0, ("a note",), kept))
 
 

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 import distilset
 from distilset.errors import DataError
 from distilset.methods.atom import ATOM
@@ -20,14 +22,23 @@ CASES = {
     "layer": {"norm": "layer"},
     "none, whitened": {"norm": "none", "zca": True},
     "pool": {"pool": ["lenet"]},
+    "going back": {
+        "method": "tests.ranks:BadOnce",
+        "settings": {"distill": {"batch_real": 4, "guard_every": 4}},
+    },
     "bank": {"bank": 3, "settings": {"engine": {**ENGINE, "chunk": 6}}},
 }
 COUPLED = {"batch": {"norm": "batch"}, "pool": {"norm": "batch", "pool": ["lenet"]}}
+SHORT = {"method": "tests.ranks:Short", "settings": {"engine": {**ENGINE, "chunk": 6}}}
 COUNTS = (6, 3, 9, 6, 5)
 
 
 def settings_of(case):
-    known = {**CASES, **{f"coupled {name}": flags for name, flags in COUPLED.items()}}
+    known = {
+        **CASES,
+        "short": SHORT,
+        **{f"coupled {name}": flags for name, flags in COUPLED.items()},
+    }
     return {
         "steps": int(os.environ.get("STEPS", "12")),
         "checkpoint_every": 5,
@@ -60,6 +71,33 @@ class Faulty(ATOM):
                 raise ZeroDivisionError("the bug that was asked for")
             os.kill(os.getpid(), int(how))
         time.sleep(float(os.environ.get("SLOW", "0")))
+        yield from super().episode(images, step)
+
+
+def _is_last():
+    return int(os.environ.get("RANK", "0")) + 1 == int(os.environ.get("WORLD_SIZE", "1"))
+
+
+class BadOnce(ATOM):
+    """ATOM whose seventh loss is not a number, in the last process, the first time."""
+
+    done = False
+
+    def episode(self, images, step):
+        for update in super().episode(images, step):
+            if step == 6 and _is_last() and not BadOnce.done:
+                BadOnce.done = True
+                yield [part * float("nan") for part in update]
+            else:
+                yield update
+
+
+class Short(ATOM):
+    """ATOM that finds no memory for more than 3 images in a pass, in the last process, late."""
+
+    def episode(self, images, step):
+        if step >= 6 and _is_last() and self.task.settings.chunk > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
         yield from super().episode(images, step)
 
 
@@ -118,8 +156,6 @@ def together(number, *words, cwd, **more):
 
 
 if __name__ == "__main__":
-    import torch
-
     torch.set_num_threads(1)
     for name in sys.argv[2:]:
         run_case(name, Path(sys.argv[1]) / name)

@@ -4,14 +4,10 @@ import json
 from itertools import count
 
 import pytest
-import torch
 
 from distilset import ConfigError, DistilledSet
 from distilset.checkpoint import load_checkpoint
-from distilset.descent import Descent, Interrupted
-from distilset.guard import Progress
-from distilset.optimise import State
-from distilset.plan import make_plan
+from distilset.descent import Interrupted
 from distilset.runfolder import RunFolder
 from distilset.session import open_session
 from distilset.store import read_settings
@@ -28,7 +24,6 @@ from tests.small import (
     start,
     write_npz,
 )
-from tests.test_plan import config
 
 EXPLODING = {
     "method": {"name": PULL},
@@ -196,16 +191,3 @@ def test_where_a_smaller_chunk_is_no_help_there_is_advice(tmp_path, monkeypatch,
     with pytest.raises(ConfigError, match=f"memory ran out.*{told[norm]}.*smaller network"):
         start(tmp_path / "run", settings=settings)
     assert saved(tmp_path / "run").state.step >= 2
-
-
-def test_processes_that_did_not_run_out_go_back_with_the_one_that_did():
-    plan = make_plan(config(), splits().train)
-    progress, asked = Progress(State(torch.zeros(3, 3, 8, 8))), count()
-
-    def agree(mine):  # two questions a step: is anything amiss, are numbers bad; then: is it memory
-        return next(asked) in (4, 5) or mine
-
-    descent = Descent(plan, None, progress, agree)
-    assert [record.step for record in descent.records()] == [1, 2, 1, 2, 3, 4]
-    assert descent.plan.task.settings.chunk == plan.task.settings.chunk // 2
-    assert "in another process" in progress.notes[0]

@@ -6,7 +6,7 @@ import torch
 from distilset import hardware
 from distilset.config import build
 from distilset.errors import ConfigError
-from distilset.footprint import worker_bytes
+from distilset.estimates import worker_bytes
 from distilset.hardware import default_workers
 from distilset.plan import (
     make_plan,

@@ -6,7 +6,7 @@ import torch
 
 from distilset.config import build
 from distilset.data.normalise import fit_transform
-from distilset.footprint import estimated_bytes
+from distilset.estimates import estimated_bytes
 from distilset.plan import make_task, resolve
 from distilset.prefetch import Ahead
 from distilset.task import Task

@@ -29,7 +29,7 @@ from distilset.data.header import PIXELS, Header, read_header
 from distilset.data.known import KnownDataset
 from distilset.data.making import Making, Note, gigabytes
 from distilset.data.parts import Progress, Size
-from distilset.hardware import memory_bytes
+from distilset.memory import memory_bytes
 from distilset.types import DatasetInfo, ImageSet, Role, Splits
 
 KIND = "mapped"

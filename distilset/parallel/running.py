@@ -1,6 +1,7 @@
-"""The losses of a run whose classes are spread over processes, as one process would have them."""
+"""What a run asks of its processes: to stop together, and losses as one process would have them."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -8,13 +9,41 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distilset.engine import cut_evenly
-from distilset.parallel.group import whole
+from distilset.parallel.group import largest, whole
 from distilset.share import Share
 
 R = TypeVar("R")
 
+ASK_SECONDS = 0.5
+"""The processes ask each other about this often whether one is to stop: it costs 0.2 ms."""
+
 HELD = 10
 """Losses are gathered after so many steps."""
+
+
+class Together:
+    """Asks all processes whether to stop, every half second or step; the answer is one for all.
+
+    Rank 0 says after how many steps they ask again: clocks differ, steps are counted.
+    """
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        self.stop = stop
+        self.left = 1
+        self.steps = 1
+        self.since = time.perf_counter()
+
+    def __call__(self) -> bool:
+        """Tell whether to stop, after a step; called by all processes after the same steps."""
+        self.left -= 1
+        if self.left > 0:
+            return False
+        now = time.perf_counter()
+        each = max(now - self.since, 1e-6) / self.steps
+        wanted = min(max(1, int(ASK_SECONDS / each)), 10 * self.steps)
+        flag, self.steps = largest(int(self.stop()), wanted)
+        self.left, self.since = self.steps, now
+        return flag > 0
 
 
 class Losses(Generic[R]):

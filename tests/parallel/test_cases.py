@@ -3,6 +3,8 @@
 import pytest
 from safetensors.torch import load_file
 
+from distilset import DistilledSet
+from distilset.store import read_settings
 from tests.ranks import CASES, COUPLED, run_case, together
 from tests.small import content, metrics, tree
 
@@ -65,3 +67,22 @@ def test_statistics_of_batchnorm_are_those_of_the_whole_batch(tmp_path):
         assert abs(first - second) <= 1e-5 * abs(first)
         wanted, found = state(one)["momentum"], state(more)["momentum"]
         assert (wanted - found).norm() <= 1e-5 * wanted.norm()
+
+
+def test_what_went_wrong_in_one_process_was_undone_in_all(alone):
+    """That the result is equal is tested above."""
+    notes = DistilledSet.load(alone / "going back").card.notes
+    assert any("after step 4 a loss or an image became infinite" in note for note in notes)
+
+
+def test_memory_that_runs_out_in_one_process_halves_the_chunk_of_all(tmp_path):
+    cache = tmp_path / "cache"
+    together(2, "-m", "tests.ranks", tmp_path, "short", cwd=tmp_path, DISTILSET_CACHE=cache)
+    run = tmp_path / "short"
+    assert read_settings(run)["engine"]["chunk"] == 3
+    assert read_settings(run)["made"]["first_chunk"] == 6
+    card = DistilledSet.load(run).card
+    assert card.steps == 12
+    assert any("6 images in one pass (in another process)" in note for note in card.notes)
+    assert [step for step, _ in losses(run)] == list(range(1, 13))
+    assert all(loss > 0 for _, loss in losses(run))

@@ -1,7 +1,7 @@
 import torch
 
 from distilset.parallel import running
-from distilset.parallel.running import HELD, Losses
+from distilset.parallel.running import HELD, Losses, Together
 from distilset.share import Share
 
 
@@ -28,3 +28,16 @@ def test_losses_are_added_up_group_by_group(monkeypatch):
     for group in (values[:1], values[1:3], values[3:]):  # 5 classes in 3 groups
         expected += group.sum()
     assert all(torch.equal(loss, expected) for _, loss in found)
+
+
+def test_processes_ask_each_other_less_often_when_steps_are_short(monkeypatch):
+    clock = iter(range(1000))
+    asked = []
+    monkeypatch.setattr(running, "ASK_SECONDS", 40)
+    monkeypatch.setattr(running.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(running, "largest", lambda flag, k: (asked.append(k), [flag, k])[1])
+    stopped = Together(lambda: len(asked) > 2)
+    answers = [stopped() for _ in range(1 + 10 + 100)]
+    assert asked == [10, 100, 1000]  # after 1, 11 and 111 steps: at most ten times as many
+    assert answers == [False] * 110 + [False]
+    assert stopped.left == 1000

@@ -1,4 +1,4 @@
-"""The memory that a run is estimated to take, before it starts."""
+"""How much memory a run will take, estimated before it starts."""
 
 from collections.abc import Callable
 
