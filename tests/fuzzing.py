@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from distilset.errors import DistilsetError
 from tests.fuzz_loaders import LOADERS
@@ -92,6 +93,7 @@ class Bench:
     def __init__(self, name: str, folder: Path) -> None:
         self.loader, self.folder = LOADERS[name], folder / "inside"
         self.folder.mkdir(parents=True)
+        torch.manual_seed(0)  # good input is drawn
         self.loader.make(self.folder)
         self.good = {file: (self.folder / file).read_bytes() for file in self.loader.damage}
         with warnings.catch_warnings():
