@@ -52,7 +52,7 @@ def child(ticks: str, slow: float, args: list[str]) -> None:
     """Be the command line, noting every step done in a file, with syncs that may be slow."""
     from distilset import cli, files, metrics
 
-    sync, add = files._sync, metrics.Metrics.add
+    sync, add = files.sync, metrics.Metrics.add
     file = os.open(ticks, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def slowed(path: Path) -> None:
@@ -63,7 +63,7 @@ def child(ticks: str, slow: float, args: list[str]) -> None:
         os.write(file, f"{record.step}\n".encode())
         add(self, record, seconds)
 
-    files._sync, metrics.Metrics.add = slowed, noted
+    files.sync, metrics.Metrics.add = slowed, noted
     sys.argv = ["distilset", *args]
     cli.main()
 
@@ -99,7 +99,7 @@ class Runner:
                 self._wait_for(process, lambda: bool(leftovers(run) - left))
             life.killed = process.poll() is None
             if life.killed:
-                os.kill(self._victim(process), signal.SIGKILL)
+                os.kill(self._victim(process, inside), signal.SIGKILL)
                 process.wait()
                 life.inside_a_write = bool(leftovers(run) - left)
         code = process.wait()
@@ -115,10 +115,10 @@ class Runner:
             time.sleep(0.0005)
         return False
 
-    def _victim(self, process: subprocess.Popen) -> int:
-        if self.ranks == 1:
-            return process.pid
-        return self.random.choice(children(process.pid) or [process.pid])
+    def _victim(self, process: subprocess.Popen, writer: bool) -> int:
+        """Return the process to kill: of several ranks any, or the first, which writes."""
+        ranks = sorted(children(process.pid)) if self.ranks > 1 else []
+        return (ranks[0] if writer else self.random.choice(ranks)) if ranks else process.pid
 
 
 def children(pid: int) -> list[int]:
