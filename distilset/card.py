@@ -1,6 +1,5 @@
 """The card of a distilled set: what must be known to use it, and where it comes from."""
 
-import json
 import math
 from dataclasses import field
 from pathlib import Path
@@ -9,8 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
+from distilset.data.labels import check_names
 from distilset.errors import DataError
 from distilset.types import DatasetInfo
+from distilset.untrusted import MOST_JSON, parse_json, read_text
 
 SCHEMA_VERSION = 1
 
@@ -50,15 +51,16 @@ def read_card(path: Path) -> Card:
         DataError: if it is damaged, says what cannot be, or is newer than this distilset.
     """
     try:
-        facts = json.loads(path.read_text("utf-8"))
+        facts = parse_json(read_text(path, MOST_JSON))
         _check_version(path, facts)
         card = TypeAdapter(Card).validate_python(facts)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "the whole"
         raise DataError(f"{path} is damaged: {where}: {problem['msg']}") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error}") from None
+    _check_classes(path, card)
     _check_info(path, card.dataset)
     return card
 
@@ -69,6 +71,13 @@ def _check_version(path: Path, facts: Any) -> None:
         raise DataError(
             f"{path} has schema version {version}; this distilset reads up to {SCHEMA_VERSION}"
         )
+
+
+def _check_classes(path: Path, card: Card) -> None:
+    try:
+        check_names(card.classes)
+    except DataError as error:
+        raise DataError(f"{path} is damaged: {error}") from None
 
 
 def _check_info(path: Path, info: DatasetInfo) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from distilset.files import write_atomically
 from distilset.guard import Progress
 from distilset.optimise import State
 from distilset.store import CHECKPOINTS
+from distilset.untrusted import parse_json, read_tensors
 
 VERSION = 2
 """Raised when an older distilset could not go on exactly from what is written."""
@@ -85,8 +85,8 @@ def load_checkpoint(run: Path) -> tuple[Progress, list[str]] | None:
         except NewerVersion:
             raise
         except (
-            *(DataError, SafetensorError, OSError, RuntimeError),
-            *(KeyError, TypeError, ValueError, AttributeError, RecursionError),
+            *(DataError, OSError, RuntimeError),
+            *(KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError),
         ) as error:
             problems.append(f"{path.name} is damaged ({error}) and was passed over")
     if problems:
@@ -97,9 +97,8 @@ def load_checkpoint(run: Path) -> tuple[Progress, list[str]] | None:
 
 
 def _read(path: Path) -> Progress:
-    with safe_open(path, framework="pt") as file:
-        facts = json.loads((file.metadata() or {})["state"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors, text = read_tensors(path)
+    facts = parse_json(text["state"])
     if not isinstance(facts["version"], int):
         raise DataError(f"its version is {facts['version']!r}")
     if facts["version"] > VERSION:

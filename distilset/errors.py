@@ -4,11 +4,29 @@ A message is one sentence: what was wrong, what was got, what is allowed. The co
 and exits with code 2.
 """
 
+import re
 from collections.abc import Iterable
+
+_TRICKS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+"
+)
+
+
+def plain(text: object) -> str:
+    """Return text on one line: no control or escape sequences, nothing that turns its direction.
+
+    Example:
+        >>> plain("cat" + chr(27) + "[2J")
+        'cat [2J'
+    """
+    return _TRICKS.sub(" ", str(text))
 
 
 class DistilsetError(Exception):
-    """Base of the errors that are the caller's to mend."""
+    """Base of the errors that are the caller's to mend; as text it is one line, without tricks."""
+
+    def __str__(self) -> str:
+        return plain(super().__str__())
 
 
 class ConfigError(DistilsetError):

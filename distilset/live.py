@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from distilset.errors import ConfigError
+from distilset.files import unlink_link
 from distilset.grid import draw_grid
 from distilset.guard import Progress
 from distilset.metrics import FLUSH_EVERY
@@ -43,6 +44,7 @@ class TensorBoard:
     def __init__(self, run: Path, plan: Plan, progress: Progress) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        unlink_link(run / TENSORBOARD)
         first = progress.state.step
         self.plan, self.progress, self.seen = plan, progress, first
         self.open = partial(SummaryWriter, str(run / TENSORBOARD))

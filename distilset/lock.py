@@ -13,6 +13,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from distilset.errors import DataError
+from distilset.files import unlink_link
+from distilset.untrusted import read_text
 
 LOCK, HOLDER = ".run.lock", ".run.holder"
 
@@ -30,7 +32,9 @@ class RunLock:
         Raises:
             DataError: naming the process that holds it.
         """
+        unlink_link(self.run / LOCK)
         self._acquire()
+        unlink_link(self.run / HOLDER)
         (self.run / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
 
     def _acquire(self) -> None:
@@ -51,7 +55,7 @@ class RunLock:
 
     def refuse(self) -> None:
         """Raise a DataError if another process holds the lock; nothing is written."""
-        if (self.run / LOCK).is_file():
+        if (self.run / LOCK).is_file() and not (self.run / LOCK).is_symlink():
             try:
                 self._acquire()
             except OSError:  # a folder that may only be read: nobody else writes there either
@@ -61,6 +65,6 @@ class RunLock:
 
 def _holder(run: Path) -> str:
     try:
-        return (run / HOLDER).read_text("utf-8")[:200].strip() or "another process"
+        return read_text(run / HOLDER, 4096)[:200].strip() or "another process"
     except (OSError, ValueError):
         return "another process"

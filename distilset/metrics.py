@@ -10,6 +10,7 @@ import torch
 
 from distilset.files import write_text
 from distilset.optimise import Record
+from distilset.untrusted import json_lines
 
 FLUSH_EVERY = 10
 
@@ -29,14 +30,8 @@ class Metrics:
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self.path.is_file():
-            return
-        for text in self.path.read_text("utf-8", errors="replace").splitlines():
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue  # the line that a kill cut off
-            if isinstance(line, dict) and isinstance(line.get("step"), int):
+        for line in json_lines(self.path):  # without the one that a kill cut off
+            if isinstance(line.get("step"), int):
                 yield line
 
     def add(self, record: Record, seconds: float) -> None:

@@ -9,10 +9,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from distilset import untrusted
 from distilset.config import Tables, merge
 from distilset.data.known import KNOWN
 from distilset.errors import ConfigError, unknown_name
-from distilset.models import names_code, network_table
+from distilset.files import expanded
+from distilset.models import is_own, names_code, network_table, split
 from distilset.types import DatasetInfo
 
 
@@ -110,8 +112,8 @@ def load_preset(name: str) -> dict[str, dict[str, Any]]:
 def read_toml(path: Path) -> dict[str, dict[str, Any]]:
     """Read a TOML file of settings; its ``[made]`` table, the provenance of a run, is dropped."""
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = untrusted.read_text(path, untrusted.MOST_TOML)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
     return parse_toml(text, str(path))
 
@@ -119,8 +121,8 @@ def read_toml(path: Path) -> dict[str, dict[str, Any]]:
 def parse_toml(text: str, origin: str) -> dict[str, dict[str, Any]]:
     """Parse a TOML document of settings."""
     try:
-        tables = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+        tables = untrusted.parse_toml(text)
+    except ValueError as error:
         raise ConfigError(f"{origin} is not valid TOML: {error}") from None
     tables.pop("made", None)
     tables.pop("title", None)
@@ -139,15 +141,20 @@ def named_code(tables: Tables) -> dict[str, str]:
     method = str(tables.get("method", {}).get("name", ""))
     network = tables.get("network", {})
     pool = network.get("pool", [])
-    networks = [str(network.get("name", "")), *map(str, pool if isinstance(pool, list) else [])]
+    name = str(network.get("name", ""))
+    networks = [name, *map(str, pool if isinstance(pool, list) else [])]
     found = {"--method": method} if ":" in method else {}
-    return found | ({"--network": ",".join(networks)} if any(map(names_code, networks)) else {})
+    # A name with a colon is imported whatever stands before it; a text of a pool may have options.
+    code = is_own(name) or any(names_code(one) for text in networks[1:] for one in split(text))
+    return found | ({"--network": ",".join(networks)} if code else {})
 
 
 def data_source(text: str) -> str:
     """Return a data source as a run keeps it: paths absolute, to hold from anywhere."""
-    path = Path(text).expanduser()
-    is_path = text not in ("", "digits", *KNOWN) and path.exists()
+    if text in ("", "digits", *KNOWN):
+        return text
+    path = expanded(text)
+    is_path = path.exists()
     return str(path.resolve()) if is_path else text
 
 

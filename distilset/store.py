@@ -5,7 +5,6 @@ import math
 import os
 import re
 import shutil
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -14,7 +13,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -25,10 +23,11 @@ from distilset.config import to_toml
 from distilset.data.normalise import Transform
 from distilset.data.zca import Zca, zca_digest
 from distilset.errors import DataError
-from distilset.files import write_atomically, write_text
+from distilset.files import unlink_link, write_atomically, write_text
 from distilset.grid import save_grid
 from distilset.lock import HOLDER, LOCK
 from distilset.types import ImageSpec
+from distilset.untrusted import MOST_TOML, parse_toml, read_tensors, read_text
 
 SETTINGS, IMAGES, CARD = "run.toml", "distilled.safetensors", "distilled.json"
 TRANSFORM, GRID, METRICS, SCORES = (
@@ -120,7 +119,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         _check_finished(run)
         card = read_card(run / CARD)
         zca = None if card.zca is None else _read_zca(run / TRANSFORM, card)
-        tensors = _read_tensors(run / IMAGES)
+        tensors, _ = read_tensors(run / IMAGES)
         _check_tensors(run, card, tensors)
         transform = Transform(card.dataset.mean, card.dataset.std, zca)
         return cls(tensors["images"], tensors["labels"], card, transform, read_settings(run))
@@ -156,6 +155,7 @@ def claim(run: Path, *, overwrite: bool, half_made: bool = False) -> None:
     remove_partials(run)
     for name in OURS:
         (run / name).unlink(missing_ok=True)
+    unlink_link(run / TENSORBOARD)
     for events in (run / TENSORBOARD).glob("events.out.tfevents.*"):
         events.unlink()
 
@@ -206,7 +206,7 @@ def write_zca(path: Path, zca: Zca) -> None:
 
 def _holds(path: Path, zca: Zca) -> bool:
     try:
-        return zca_digest(Zca(**_read_tensors(path))) == zca_digest(zca)
+        return zca_digest(Zca(**read_tensors(path)[0])) == zca_digest(zca)
     except (DataError, TypeError):
         return False
 
@@ -225,18 +225,10 @@ def _check_finished(run: Path) -> None:
     raise DataError(f"{run} is no run folder: it has no {CARD} and {IMAGES}")
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged: {error}") from None
-
-
 def _read_zca(path: Path, card: Card) -> Zca:
     if not path.is_file():
         raise DataError(f"{path} is missing: the run's images are whitened and need it")
-    tensors, size = _read_tensors(path), math.prod(card.image)
+    tensors, size = read_tensors(path)[0], math.prod(card.image)
     shapes = {"mean": (size,), "matrix": (size, size), "inverse": (size, size)}
     floats = all(tensor.dtype == torch.float32 for tensor in tensors.values())
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes or not floats:
@@ -253,8 +245,8 @@ def read_settings(run: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        tables = parse_toml(read_text(path, MOST_TOML))
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error}") from None
     for key, table in tables.items():
         if not isinstance(table, dict):
@@ -274,7 +266,11 @@ def _check_tensors(run: Path, card: Card, tensors: Mapping[str, Tensor]) -> None
         )
     soft, count = labels.dtype == torch.float32, len(card.classes)
     shape = (len(images), count) if soft else (len(images),)
-    if labels.dtype not in (torch.float32, torch.int64) or labels.shape != shape or not len(images):
+    if (
+        labels.dtype not in (torch.float32, torch.int64)
+        or labels.shape != shape
+        or not images.numel()
+    ):
         raise DataError(f"{path} has labels {labels.dtype} {tuple(labels.shape)}")
     top = 1 if soft else count - 1
     if not 0 <= float(labels.min()) <= float(labels.max()) <= top:

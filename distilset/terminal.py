@@ -18,29 +18,40 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from distilset.errors import plain
+
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines of progress where standard error is no terminal."""
 
 
+class _Plain(Console):
+    """A console to which text cannot send escape sequences: names come from anywhere."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as `Console` does, and text on one line, without markup."""
+        shown = (plain(thing) if isinstance(thing, str) else thing for thing in objects)
+        super().print(*shown, **options)
+
+
 def stderr() -> Console:
     """Return a console on standard error; long lines are wrapped only on a terminal."""
-    return Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False, emoji=False)
+    return _Plain(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False, emoji=False)
 
 
 def stdout() -> Console:
     """Return a console on standard output; tables are not squeezed where it is no terminal."""
     wide = None if sys.stdout.isatty() else 200
-    return Console(width=wide, highlight=False, emoji=False)
+    return _Plain(width=wide, highlight=False, emoji=False)
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """Build a table of strings, shown as they are: a class may be called ``[b]``."""
     table = Table(title=title or None, title_justify="left")
-    rows = [[str(cell) for cell in row] for row in rows]
+    rows = [[plain(cell) for cell in row] for row in rows]
     for i, column in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[i]) for row in rows)
         justify = "right" if numeric else "left"
-        table.add_column(Text(column), justify=justify, overflow="fold")
+        table.add_column(Text(plain(column)), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table
@@ -68,11 +79,11 @@ class Bar:
     """Progress of one long piece of work: a bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, console: Console, title: str, total: int, done: int = 0) -> None:
-        self.console, self.title, self.total, self.first = console, title, total, done
+        self.console, self.title, self.total, self.first = console, plain(title), total, done
         self.started = self.told = time.monotonic()
         self.bar = _rich_bar(console) if console.is_terminal else None
         if self.bar is not None:
-            self.task = self.bar.add_task(title, total=total, completed=done, note="")
+            self.task = self.bar.add_task(self.title, total=total, completed=done, note="")
             self.bar.start()
 
     def update(self, done: int, note: str = "") -> None:

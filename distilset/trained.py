@@ -1,6 +1,7 @@
 """A network trained on a distilled set, as a file that can be used without it."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from os import PathLike
@@ -9,11 +10,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Float32, UInt8
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from distilset.augment import AugmentConfig
+from distilset.data.labels import check_names
 from distilset.data.normalise import Transform
 from distilset.data.zca import Zca
 from distilset.errors import ConfigError, DataError
@@ -25,8 +26,11 @@ from distilset.training.protocols import Protocol
 from distilset.training.step import TrainSettings, settle
 from distilset.training.trainer import Progress, Trainer
 from distilset.types import ImageSpec
+from distilset.untrusted import parse_json, read_tensors
 
 MARK = "distilset network, version 1"
+MOST_SIDE = 4096
+"""Pixels a side, as for data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,25 +170,58 @@ def load_network(path: str | PathLike[str], network: nn.Module | None = None) ->
     path = Path(path)
     facts, tensors = _read(path)
     try:
-        spec, classes = ImageSpec(*facts["image"]), tuple(facts["classes"])
-        zca = Zca(**_part(tensors, "zca.")) if facts["zca"] else None
-        transform = Transform(tuple(facts["mean"]), tuple(facts["std"]), zca)
-        module = _module(path, facts["network"], spec, len(classes)) if network is None else network
-        module.load_state_dict(_part(tensors, "network."))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        spec, classes = _spec(facts["image"]), tuple(facts["classes"])
+        check_names(classes)
+        transform = _transform(facts, spec, _part(tensors, "zca."))
+        weights = _part(tensors, "network.")
+        if network is None:
+            network = _module(path, facts["network"], spec, len(classes), weights)
+        network.load_state_dict(weights)
+    except (DataError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise DataError(f"{path} does not hold what its facts say: {reason}") from None
-    return TrainedNetwork(module.eval(), transform, classes, facts)
+    return TrainedNetwork(network.eval(), transform, classes, facts)
 
 
-def _module(path: Path, table: Mapping[str, Any], spec: ImageSpec, classes: int) -> nn.Module:
+def _spec(shape: Any) -> ImageSpec:
+    if len(shape) != 3 or not all(type(n) is int and 1 <= n <= MOST_SIDE for n in shape):
+        raise ValueError(f"images of the shape {shape}")
+    return ImageSpec(*shape)
+
+
+def _transform(
+    facts: Mapping[str, Any], spec: ImageSpec, tensors: Mapping[str, Tensor]
+) -> Transform:
+    mean, std = (tuple(float(value) for value in facts[key]) for key in ("mean", "std"))
+    if not len(mean) == len(std) == spec.channels or min(std) <= 0:
+        raise ValueError(f"a mean {mean} and std {std} for images of {spec}")
+    if not facts["zca"]:
+        return Transform(mean, std)
+    size = math.prod(spec.shape)
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    floats = all(tensor.dtype == torch.float32 for tensor in tensors.values())
+    if found != {"mean": (size,), "matrix": (size, size), "inverse": (size, size)} or not floats:
+        raise ValueError(f"a whitening of {found} for images of {spec}")
+    return Transform(mean, std, Zca(**tensors))
+
+
+def _module(
+    path: Path, table: Mapping[str, Any], spec: ImageSpec, classes: int, weights: Mapping[str, Any]
+) -> nn.Module:
+    """Build the network that the facts name; first without memory, to see that the weights fit."""
     name = str(table["name"])
     if ":" in name:
         raise ConfigError(
             f"{path} has weights of {name!r}, and code that only a file names is not imported; "
             "build the network and give it: load_network(path, network=...)"
         )
-    return build_network(network_config(table), spec, classes)
+    config = network_config(table)
+    with torch.device("meta"):
+        shell = build_network(config, spec, classes).state_dict()
+    claimed = {key: tuple(tensor.shape) for key, tensor in shell.items()}
+    if claimed != {key: tuple(tensor.shape) for key, tensor in weights.items()}:
+        raise ValueError(f"the weights are not those of {config}")
+    return build_network(config, spec, classes)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -195,10 +232,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise DataError(f"there is no file {path}; give one that distilset train has written")
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("distilset", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        tensors, text = read_tensors(path)
+        facts = parse_json(text.get("distilset", "null"))
+    except ValueError as error:
         raise DataError(f"{path} is damaged: {error}") from None
     if not isinstance(facts, dict) or facts.get("format") != MARK:
         raise DataError(f"{path} is no network that distilset train has written")

@@ -1,5 +1,6 @@
 """Shapes are checked in every test; caches are the tests' own; one thread, so that workers fit."""
 
+import hypothesis
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -7,6 +8,12 @@ from jaxtyping import install_import_hook
 install_import_hook("distilset", "beartype.beartype")
 
 torch.set_num_threads(1)
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -6,19 +6,8 @@ from pathlib import Path
 import distilset
 
 ORDER = [
-    *(
-        "errors",
-        "rng",
-        "types",
-        "files",
-        "lock",
-        "room",
-        "cache",
-        "memory",
-        "hardware",
-        "allocator",
-        "compilation",
-    ),
+    *("errors", "rng", "types", "files", "memory", "untrusted", "lock", "room", "cache"),
+    *("hardware", "allocator", "compilation"),
     *("data", "augment", "models", "losses", "training"),
     *("selectors", "share", "engine", "task", "parallel", "prefetch", "targets", "workers"),
     *("bank", "banks"),

@@ -6,6 +6,7 @@ import torch
 from distilset import hardware
 from distilset.config import build
 from distilset.errors import ConfigError
+from distilset.estimates import worker_bytes
 from distilset.hardware import default_workers
 from distilset.plan import (
     make_plan,
@@ -15,7 +16,6 @@ from distilset.plan import (
     versions,
     with_checkpoints,
     with_workers,
-    worker_bytes,
 )
 from distilset.testing import drawn_images
 from distilset.types import Splits

@@ -6,7 +6,8 @@ import torch
 
 from distilset.config import build
 from distilset.data.normalise import fit_transform
-from distilset.plan import estimated_bytes, make_task, resolve
+from distilset.estimates import estimated_bytes
+from distilset.plan import make_task, resolve
 from distilset.prefetch import Ahead
 from distilset.task import Task
 from tests.small import ENGINE, NETWORK, distil, same_images, splits

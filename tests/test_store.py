@@ -48,7 +48,7 @@ def refusal(folder) -> str:
 def test_a_run_folder_has_what_is_promised_and_loads(run):
     names = {
         *("run.toml", "distilled.safetensors", "distilled.json", "metrics.jsonl", "grid.png"),
-        "checkpoint.safetensors",
+        *("checkpoint.safetensors", ".run.lock"),
     }
     assert set(tree(run)) == names
     loaded = DistilledSet.load(run)

@@ -17,7 +17,7 @@ from distilset.cli.looking import list_, select, show
 from distilset.cli.options import KINDS
 from distilset.cli.telling import compare, report
 from distilset.cli.training import train
-from distilset.errors import DistilsetError
+from distilset.errors import DistilsetError, plain
 from distilset.parallel import environment
 
 __all__ = ["KINDS", "app", "main"]
@@ -59,12 +59,15 @@ def main() -> NoReturn:
             _together(sys.argv[1:2])
         app()
     except DistilsetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _tell(error)
     except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
-        sys.exit(2)
+        _tell(f"{error.strerror or error}: {error.filename or ''}")
     sys.exit(0)
+
+
+def _tell(error: object) -> NoReturn:
+    print(f"error: {plain(error)}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _together(command: list[str]) -> None:

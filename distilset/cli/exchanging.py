@@ -40,12 +40,13 @@ def import_(
     from distilset.config import data_config
     from distilset.errors import DataError
     from distilset.exchange import import_set
+    from distilset.files import expanded
     from distilset.stated import data_source, from_flags
     from distilset.store import refuse_used
     from distilset.terminal import stderr, stdout
 
     refuse_used(out, overwrite=overwrite)
-    if not file.expanduser().exists():
+    if not expanded(file).exists():
         raise DataError(f"there is no file or folder {file}")
     flags = from_flags(
         {"resolution": resolution, "like": like, "val": val, "split_seed": split_seed, "zca": zca}

@@ -1,7 +1,7 @@
 """Images that are arrays already: ``.npz`` files and ``torch.utils.data.Dataset`` objects."""
 
+import math
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from distilset.data.labels import encode_labels
 from distilset.data.parts import Part, Progress, Raw, Size
 from distilset.data.pixels import fit, scale_16_bit, to_rgb
 from distilset.errors import DataError
+from distilset.untrusted import check_unpacked
 
 _CHUNK = 4096
 _IMAGE_KEYS = ("images", "x", "data")
 _LABEL_KEYS = ("labels", "y", "targets")
 _TEST_PREFIXES = ("test", "val", "valid", "validation")
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+_MOST_GROWN = 2**26
+"""Pixels of an image while it is brought to size: a strip of 1x100,000 would take 50 GB."""
 
 
 def read_npz(path: Path, size: Size | None) -> Raw:
@@ -34,11 +36,7 @@ def read_npz(path: Path, size: Size | None) -> Raw:
     Raises:
         DataError: a damaged file, arrays that are missing or do not fit each other.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {str(key): file[key] for key in file.files}
-    except _DAMAGE as error:
-        raise DataError(f"{path} cannot be read as .npz without pickles: {error}") from None
+    arrays = load_arrays(path)
     found = _pair(arrays, "train") or _pair(arrays, None)
     if found is None:
         raise DataError(
@@ -47,10 +45,56 @@ def read_npz(path: Path, size: Size | None) -> Raw:
         )
     tests = (_pair(arrays, prefix) for prefix in _TEST_PREFIXES)
     pairs = [found, *[pair for pair in tests if pair is not None][:1]]
-    names = [str(name) for name in arrays["classes"]] if "classes" in arrays else None
+    for images, labels in pairs:
+        _check_pair(images, labels)
+    names = [str(name) for name in arrays["classes"].ravel()] if "classes" in arrays else None
     classes, labels = encode_labels([label for _, label in pairs], names)
     parts = [_part(images, codes, size) for (images, _), codes in zip(pairs, labels, strict=True)]
     return Raw(parts[0], parts[1] if len(parts) > 1 else None, classes)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of an ``.npz`` file by their names; pickled ones are refused.
+
+    Raises:
+        DataError: a damaged file, or one that unpacks to more than the machine's memory.
+    """
+    check_unpacked(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [n for n in archive.namelist() if n.endswith(".npy")]
+            for name in names:
+                with archive.open(name) as member:
+                    _check_claim(member, archive.getinfo(name).file_size)
+        with np.load(path, allow_pickle=False) as file:
+            return {name[:-4]: file[name] for name in names}
+    except Exception as error:  # damaged bytes raise NumPy's, zipfile's and zlib's errors
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} cannot be read as .npz without pickles: {reason}") from None
+
+
+def _check_claim(member: Any, size: int) -> None:
+    """Refuse a header that claims more than there is, before NumPy makes room for it."""
+    version = np.lib.format.read_magic(member)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in read:
+        raise ValueError(f"arrays of version {version}")
+    shape, _, dtype = read[version](member)
+    if dtype.itemsize == 0 or math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"an array claims the shape {shape} of {dtype} in {size} bytes")
+
+
+def _check_pair(images: np.ndarray, labels: np.ndarray) -> None:
+    if images.ndim not in (3, 4) or min(images.shape) < 1 or labels.ndim < 1:
+        raise DataError(
+            f"images must be NHW, NHWC or NCHW of one pixel or more, with a label each; got shapes "
+            f"{images.shape} and {labels.shape}"
+        )
+    if len(images) != len(labels):
+        raise DataError(f"{len(images)} images need as many labels; got {len(labels)}")
 
 
 def _pair(arrays: dict[str, np.ndarray], part: str | None) -> tuple[np.ndarray, np.ndarray] | None:
@@ -65,8 +109,6 @@ def _pair(arrays: dict[str, np.ndarray], part: str | None) -> tuple[np.ndarray, 
 
 
 def _part(images: np.ndarray, labels: np.ndarray, size: Size | None) -> Part:
-    if len(images) != len(labels):
-        raise DataError(f"{len(images)} images need as many labels; got {len(labels)}")
     pixels = to_bytes(_channels_first(images))
     if size is not None and len(pixels):
         pixels = resize(torch.from_numpy(pixels), size).numpy()
@@ -125,10 +167,16 @@ def resize(images: UInt8[Tensor, "n c h w"], size: Size) -> UInt8[Tensor, "n c h
         return images
     ratio = max(size[0] / old[0], size[1] / old[1])
     grown = [max(new, round(side * ratio)) for side, new in zip(old, size, strict=True)]
+    if grown[0] * grown[1] > _MOST_GROWN:
+        raise DataError(
+            f"images of {old[0]}x{old[1]} pixels are too long and narrow to be brought to "
+            f"{size[0]}x{size[1]}; give a smaller resolution"
+        )
+    step = max(1, min(256, _MOST_GROWN // (grown[0] * grown[1])))
     top, left = (grown[0] - size[0]) // 2, (grown[1] - size[1]) // 2
     result = torch.empty(*images.shape[:2], *size, dtype=torch.uint8)
-    for start in range(0, len(images), 256):
-        rows = slice(start, start + 256)
+    for start in range(0, len(images), step):
+        rows = slice(start, start + step)
         big = interpolate(images[rows].float(), size=grown, mode="bicubic", antialias=True)
         cut = big[..., top : top + size[0], left : left + size[1]]
         result[rows] = cut.round().clamp(0, 255).to(torch.uint8)

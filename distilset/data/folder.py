@@ -17,6 +17,8 @@ from distilset.data.parts import Progress, Raw, Size
 from distilset.errors import DataError
 
 _IMAGE_NAME = re.compile(r".*\.(png|jpe?g|jpe|jfif|bmp|gif|tiff?|webp|p[bgnp]m|jp2)", re.I | re.S)
+DEEPEST = 50
+"""Levels of folders inside a class folder; Python gives up at 1,000."""
 _TEST_NAMES = ("test", "val", "valid", "validation")
 T = TypeVar("T")
 _LAYOUT = "expected <class>/<images>, or train/<class>/<images> with test/ or val/"
@@ -138,12 +140,14 @@ def _list_classes(root: Path) -> dict[str, list[Path]]:
     return {name: list(_walk(path)) for name, path in _folders(root).items()}
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, depth: int = 0) -> Iterator[Path]:
     """Yield the image files of a folder and of those inside it, in natural order."""
+    if depth > DEEPEST:
+        raise DataError(f"folders in {str(folder)[:100]}... lie more than {DEEPEST} deep")
     entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     for entry in sorted(entries, key=lambda e: (natural_key(e.name), e.name)):
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
+            yield from _walk(Path(entry.path), depth + 1)
         elif _IMAGE_NAME.fullmatch(entry.name) and _is_image_file(entry):
             yield Path(entry.path)
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,15 +10,24 @@ from jaxtyping import Int64
 
 from distilset.errors import DataError
 
+MOST_NAME = 1000
+"""Characters of a class name: a sentence or two; a folder's has 255 at most."""
+
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which ``2`` comes before ``10``."""
     pieces = re.findall(r"[0-9]+|[^0-9]+", text)
-    return tuple((0, int(p), p) if p[0] in "0123456789" else (1, 0, p) for p in pieces)
+    return tuple(_number_key(p) if p[0] in "0123456789" else (1, 0, p) for p in pieces)
+
+
+def _number_key(digits: str) -> tuple[int, int, str]:
+    """Order as numbers do, by length and then by digits: ``int`` refuses more than 4,300."""
+    number = digits.lstrip("0")
+    return (0, len(number), f"{number} {digits}")
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse class names that are empty, doubled or carry control characters.
+    """Refuse class names that are empty, doubled, too long or carry control characters.
 
     Raises:
         DataError: naming the first such class.
@@ -27,8 +37,13 @@ def check_names(names: Sequence[str]) -> None:
             raise DataError(
                 f"class name {name!r} is empty or carries control characters; use plain text"
             )
+        if len(name) > MOST_NAME:
+            raise DataError(
+                f"class name {name[:50]!r}... has {len(name)} characters; at most {MOST_NAME} are "
+                "allowed"
+            )
     if len(set(names)) < len(names):
-        double = next(name for name in names if list(names).count(name) > 1)
+        double = Counter(names).most_common(1)[0][0]
         raise DataError(f"class name {double!r} stands for two classes; names must differ")
 
 

@@ -11,6 +11,7 @@ from distilset.data.mapped import Note, mapped_splits, too_large
 from distilset.data.parts import Progress, Raw, Size, square
 from distilset.data.split import check_fraction
 from distilset.errors import ConfigError, DataError, unknown_name
+from distilset.files import expanded
 from distilset.types import DatasetInfo, Splits
 
 Found = tuple[Raw | Source, str, str]
@@ -101,7 +102,7 @@ def _known(source: Any, like: str | None) -> KnownDataset | None:
 def _find(source: Any, size: Size | None, progress: Progress | None) -> Found:
     """Return the data, their name and where they come from."""
     if isinstance(source, Path):
-        return _find_path(source.expanduser(), size)
+        return _find_path(expanded(source), size)
     if isinstance(source, str):
         return _find_name(source, size)
     from distilset.data.arrays import read_torch
@@ -123,8 +124,8 @@ def _find_name(source: str, size: Size | None) -> Found:
 
         found, where = find_known(KNOWN[source])
         return found, source, where
-    path = Path(source).expanduser()
-    if source and path.exists():
+    path = expanded(source)
+    if source and _exists(path):
         return _find_path(path, size)
     match = _HUB_ID.fullmatch(source)
     if match and path.suffix not in (".npz", ".parquet"):
@@ -156,9 +157,35 @@ def _read_digits(size: Size | None) -> Found:
     return raw, "digits", "scikit-learn"
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, a folder that may not be looked into
+        return False
+
+
+def _resolved(path: Path) -> Path:
+    """Return the absolute path, which is kept in runs and so has to be text."""
+    try:
+        where = path.resolve()
+        str(where).encode()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long
+        raise DataError(f"{str(path)[:200]!r} cannot be used as a path: {_why(error)}") from None
+    return where
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "it is not UTF-8"
+    if isinstance(error, RuntimeError):
+        return "its links lead back to themselves"
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
 def _find_path(path: Path, size: Size | None) -> Found:
     """Find a folder or a file; its name is the last piece of the path."""
-    where = path.resolve()
+    where = _resolved(path)
     if path.suffix.lower() == ".npz" and path.is_file():
         from distilset.data.arrays import read_npz
 

@@ -1,6 +1,5 @@
 """Images in Arrow tables: local parquet files and what the hub hands over are both read here."""
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -17,11 +16,16 @@ from distilset.data.decode import Again, Encoded, Item, Listed, Look, decode_lis
 from distilset.data.labels import encode_labels
 from distilset.data.parts import Progress, Raw, Size
 from distilset.errors import DataError
+from distilset.untrusted import check_memory, parse_json
 
 _IMAGE_NAMES = ("image", "img", "images")
 _LABEL_NAMES = ("label", "fine_label", "labels")
 _TEST_NAMES = ("test", "validation", "valid", "val")
 _BATCH = 64
+_LABEL_BYTES = 64
+"""Bytes for each row of a table before any image is decoded: labels, codes, what is kept."""
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, OverflowError, MemoryError)
+"""What a damaged file raises beside Arrow's own errors."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ def find_columns(schema: Any, image: str | None = None, label: str | None = None
 
 def _features(schema: Any) -> dict[str, Any]:
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        text = (schema.metadata or {})[b"huggingface"].decode()
+        features = parse_json(text)["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return {}
     return features if isinstance(features, dict) else {}
@@ -147,6 +152,8 @@ def list_tables(
 
 def _labels(table: Any, column: str, where: str) -> np.ndarray:
     with readable(where):
+        rows = table.count_rows()  # a few bytes can stand for a billion equal labels
+        check_memory(f"the column of {rows:,} labels", rows * _LABEL_BYTES)
         values = table.to_table(columns=[column]).column(column)
     if values.null_count:
         raise DataError(f"{values.null_count} labels are missing in column {column!r}; fill them")
@@ -177,7 +184,7 @@ def readable(what: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, *_DAMAGE) as error:
         raise DataError(f"{what} cannot be read: {_first_line(error)}") from None
 
 

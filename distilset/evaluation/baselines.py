@@ -25,6 +25,7 @@ from distilset.selectors import SELECTORS, get_selector
 from distilset.training.protocols import WHOLE, Protocol
 from distilset.training.step import TrainSettings
 from distilset.types import ImageSet
+from distilset.untrusted import MOST_JSON, parse_json, read_text
 
 BASELINES: tuple[str, ...] = (*SELECTORS, "whole")
 """Names of baselines: every selector, and ``whole``."""
@@ -174,6 +175,10 @@ def _whole(judge: Judge, train: ImageSet, book: Book) -> TrialResult:
 def _read(path: Path) -> TrialResult | None:
     """Return a cached result; None if there is none that can be read."""
     try:
-        return TrialResult(**json.loads(path.read_text("utf-8"))["result"])
+        return _result(parse_json(read_text(path, MOST_JSON))["result"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _result(facts: dict[str, Any]) -> TrialResult:
+    return TrialResult(float(facts["accuracy"]), float(facts["seconds"]), str(facts["compute"]))

@@ -20,6 +20,7 @@ from distilset.files import write_text
 from distilset.parallel import group
 from distilset.parallel.jobs import spread
 from distilset.training.step import TrainSettings
+from distilset.untrusted import MOST_ROWS, read_text
 
 _OWN = ("trial", "accuracy", "seconds", "compute", "key")
 
@@ -78,7 +79,7 @@ class Book:
         """
         rows = [
             {
-                **facts,
+                **{name: unrisky(value) for name, value in facts.items()},
                 "trial": trial,
                 "accuracy": repr(result.accuracy),
                 "seconds": f"{result.seconds:.3f}",
@@ -142,10 +143,15 @@ def append_baseline(path: Path, score: Score) -> None:
     """Append a baseline's row, as in ``--json``, to a file of JSON lines, unless it is there."""
     line = json.dumps(score.as_row(), allow_nan=False) + "\n"
     with FileLock(_lock(path)):
-        if path.is_file() and line in path.read_text("utf-8", errors="replace"):
-            return
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line)
+        old = _content(path)
+        if line not in old:  # replaced as a whole: a link would be written through
+            whole = old if old.endswith("\n") or not old else f"{old}\n"
+            write_text(path, whole + line)
+
+
+def unrisky(value: Any) -> Any:
+    """Keep a spreadsheet from running a name as a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@") else value
 
 
 def _lock(path: Path) -> Path:
@@ -159,11 +165,14 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     if not path.is_file():
         return [], []
     try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            reader = csv.DictReader(file)
-            return list(reader.fieldnames or ()), list(reader)
-    except (OSError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(_content(path), newline=""))
+        return list(reader.fieldnames or ()), list(reader)
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} is damaged: {error}; move it away or mend it") from None
+
+
+def _content(path: Path) -> str:
+    return read_text(path, MOST_ROWS, errors="replace") if path.exists() else ""
 
 
 def _text(names: list[str], rows: list[dict[str, Any]]) -> str:

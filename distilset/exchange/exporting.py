@@ -12,8 +12,9 @@ from distilset.exchange.arrays import write_npz, write_pt
 from distilset.exchange.ddranking import write_ddranking
 from distilset.exchange.imagefolder import write_imagefolder
 from distilset.exchange.parquet import write_parquet
-from distilset.files import write_atomically, write_text
+from distilset.files import expanded, write_atomically, write_text
 from distilset.store import DistilledSet
+from distilset.untrusted import MOST_JSON, parse_json, read_text
 
 FILES = ".distilset.json"
 """In a folder of ours: the list of its files, so that another export may replace just those."""
@@ -48,7 +49,7 @@ def write_export(
     """
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
-    chosen, path = FORMATS[format], Path(path).expanduser()
+    chosen, path = FORMATS[format], expanded(path)
     _check_free(path, folder=chosen.folder, overwrite=overwrite)
     if not path.parent.is_dir():
         raise DataError(f"there is no folder {path.parent} to write {path.name} into")
@@ -83,7 +84,8 @@ def _content(folder: Path) -> set[str]:
 
 def _listed(folder: Path) -> set[str]:
     try:
-        return {FILES, *json.loads((folder / FILES).read_text("utf-8"))["files"]}
+        listed = parse_json(read_text(folder / FILES, MOST_JSON))["files"]
+        return {FILES, *map(str, listed)}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 

@@ -16,6 +16,7 @@ from distilset.errors import ConfigError, DataError
 from distilset.exchange.own import MARK, from_dictionary, read_folder_of_images, read_npz
 from distilset.exchange.stored import Stored
 from distilset.exchange.tensorfiles import check_tensor, read_object
+from distilset.files import expanded
 
 LAYOUTS = (
     "a dictionary with data: [[images, labels], ...] (DC, DSA, DM, DataDAM), a pair [images, "
@@ -39,7 +40,7 @@ def read_stored(path: Path, where: Where) -> Stored:
         DataError: nothing there, damaged, of no known layout, or with code in it.
         ConfigError: ``where`` says what this layout has no use for, or is out of range.
     """
-    path = path.expanduser()
+    path = expanded(path)
     if path.is_dir():
         images = next((path / name for name in _PAIRS if (path / name).is_file()), None)
         if images is None:

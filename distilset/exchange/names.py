@@ -8,7 +8,7 @@ from distilset.data.labels import natural_key
 from distilset.errors import DataError
 
 _UNSAFE = re.compile(r'[\\/:*?"<>|\s]')
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.I)
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³]|conin\$|conout\$)(\..*)?", re.I)
 _MOST_BYTES = 120
 
 

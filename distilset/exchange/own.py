@@ -9,12 +9,10 @@ import torch
 from distilset.data.parts import Raw
 from distilset.errors import DataError
 from distilset.exchange.stored import Stored
-from distilset.exchange.tensorfiles import check_tensor, check_unpacked
+from distilset.exchange.tensorfiles import check_tensor
 
 MARK = "distilset set, version 1"
 """What a ``.pt`` file of ours says of itself under the key ``format``."""
-
-_UNLIKE = (OSError, ValueError, EOFError, KeyError)
 
 
 def from_dictionary(path: Path, found: dict[Any, Any]) -> Stored:
@@ -29,22 +27,19 @@ def from_dictionary(path: Path, found: dict[Any, Any]) -> Stored:
 
 def read_npz(path: Path) -> Stored:
     """Read an ``.npz`` of ours with its float pixels, or any that `load_data` reads."""
-    import zipfile
-    import zlib
-
-    check_unpacked(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if "pixels" in file.files:
-                pixels, names = file["pixels"], tuple(str(name) for name in file["classes"])
-                labels = file["soft_labels" if "soft_labels" in file.files else "labels"]
-                arrays = [torch.from_numpy(np.ascontiguousarray(a)) for a in (pixels, labels)]
-                return Stored(arrays[0], arrays[1], "an .npz of distilset", names, pixels=True)
-    except (*_UNLIKE, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as .npz without pickles: {error}") from None
+    from distilset.data.arrays import load_arrays
     from distilset.data.arrays import read_npz as read_arrays
 
-    return _from_raw(read_arrays(path, None), "an .npz file")
+    found = load_arrays(path)
+    if "pixels" not in found:
+        return _from_raw(read_arrays(path, None), "an .npz file")
+    try:
+        names = tuple(str(name) for name in found["classes"])
+        labels = found["soft_labels" if "soft_labels" in found else "labels"]
+        arrays = [torch.from_numpy(np.ascontiguousarray(a)) for a in (found["pixels"], labels)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no .npz of distilset: {error}") from None
+    return Stored(arrays[0], arrays[1], "an .npz of distilset", names, pixels=True)
 
 
 def read_folder_of_images(path: Path) -> Stored:

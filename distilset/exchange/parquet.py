@@ -72,10 +72,10 @@ def read_soft_labels(path: Path) -> Float[Tensor, "n classes"] | None:
     import pyarrow.parquet as pq
 
     file = path / FILE if path.is_dir() else path
-    if not file.is_file() or SOFT not in pq.read_schema(file).names:
-        return None
     try:
+        if not file.is_file() or SOFT not in pq.read_schema(file).names:
+            return None
         rows = pq.read_table(file, columns=[SOFT]).column(SOFT).to_pylist()
         return torch.from_numpy(np.asarray(rows, dtype=np.float32))
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
         raise DataError(f"{file} has soft labels that cannot be read: {error}") from None

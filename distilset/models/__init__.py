@@ -17,6 +17,7 @@ from distilset.models.config import (
     options_of,
     pool_of,
     settled,
+    split,
 )
 from distilset.models.drawing import initialise
 from distilset.models.own import build_own, code_digest
@@ -41,6 +42,7 @@ __all__ = [
     "options_of",
     "pool_of",
     "settled",
+    "split",
 ]
 
 

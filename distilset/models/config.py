@@ -200,12 +200,12 @@ def network_table(text: str) -> dict[str, object]:
     ``name`` or ``name:key=value,...``, e.g. ``convnet:depth=4,width=256``; or several of these,
     with commas between: a pool. ``package.module:Callable:key=value,...`` is somebody's own.
     """
-    first, *others = _split(text)
+    first, *others = split(text)
     table = _own_table(first) if names_code(first) else _table(first)
     return {**table, "pool": others} if others else table
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
     """Split at the commas that part networks, not at those that part options of one."""
     texts: list[str] = []
     for piece in text.split(","):

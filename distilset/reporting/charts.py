@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from distilset.errors import plain
 from distilset.reporting.collect import Loss, Result, RunFacts
 from distilset.reporting.scales import Scale, room, seconds_text, short, smoothed
-from distilset.reporting.tables import Column, plain
+from distilset.reporting.tables import Column
 
 WIDTH, HEIGHT = 640.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 34.0, 14.0, 46.0

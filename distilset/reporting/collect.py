@@ -1,7 +1,7 @@
 """What run folders hold, read for a report: the set, the losses, the scores, the files."""
 
 import csv
-import json
+import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from distilset.errors import DataError
+from distilset.errors import DataError, plain
 from distilset.store import BASELINES, METRICS, SCORES, DistilledSet
+from distilset.untrusted import MOST_ROWS, json_lines, read_text
 
 SETTING = ("network", "norm", "protocol", "epochs", "labels", "augmentation", "split", "pixels")
 """The columns that say how a row was trained and scored; rows that agree in them are compared."""
+
+
+_MOST = 1e15
+"""Steps, seconds and losses beyond this are damage, and would break the axes of charts."""
 
 
 @dataclass(frozen=True)
@@ -125,22 +130,27 @@ def read_runs(runs: Iterable[str | PathLike[str]]) -> list[RunFacts]:
 
 def read_losses(path: Path) -> Iterator[Loss]:
     """Yield the lines of ``metrics.jsonl``; one that a kill cut off is left out."""
-    for line in _json_lines(path):
+    for line in json_lines(path):
         step, loss, seconds = (line.get(key) for key in ("step", "loss", "seconds"))
         if isinstance(step, int) and isinstance(seconds, int | float):
-            yield Loss(step, float(loss) if isinstance(loss, int | float) else None, float(seconds))
+            known = float(loss) if isinstance(loss, int | float) and abs(loss) < _MOST else None
+            if 0 <= step < _MOST and 0 <= seconds < _MOST:
+                yield Loss(step, known, float(seconds))
 
 
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    for text in path.read_text("utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict):
-            yield line
+def _number(text: Any) -> float:
+    """Return a count or a time; nothing is none."""
+    value = 0.0 if text in (None, "") else float(text)
+    if not 0 <= value < _MOST:
+        raise ValueError(f"{text!r} is no count or time")
+    return value
+
+
+def _accuracy(text: Any) -> float:
+    value = float(text)
+    if not (math.isnan(value) or 0 <= value <= 100):
+        raise ValueError(f"{text!r} is no accuracy in per cent")
+    return value
 
 
 def read_scores(run: Path, distilled: DistilledSet) -> list[Result]:
@@ -153,13 +163,13 @@ def read_scores(run: Path, distilled: DistilledSet) -> list[Result]:
     if not path.is_file():
         return []
     try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            groups = _grouped(path, csv.DictReader(file))
+        text = read_text(path, MOST_ROWS, errors="replace")
+        groups = _grouped(path, csv.DictReader(io.StringIO(text, newline="")))
         return [
             _result(run, distilled, steps, way, list(rows.values()))
             for (steps, *way), rows in groups.items()
         ]
-    except ValueError as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path} is damaged: {error}") from None
 
 
@@ -174,7 +184,7 @@ def _grouped(
         if missing or None in row:
             what = f"no {missing[0]}" if missing else "more cells than the heading"
             raise DataError(f"{path} is damaged: a row has {what}")
-        key = (int(row.get("steps") or 0), *(row[name] for name in SETTING))
+        key = (int(_number(row.get("steps"))), *(plain(row[name]) for name in SETTING))
         groups.setdefault(key, {})[row.get("seed") or "", row.get("trial") or ""] = row
     return groups
 
@@ -195,8 +205,8 @@ def _result(
         ipc=card.ipc,
         images=len(distilled),
         setting=dict(zip(SETTING, way, strict=True)),
-        accuracies=tuple(float(row["accuracy"]) for row in rows),
-        seconds=sum(float(row.get("seconds") or 0) for row in rows),
+        accuracies=tuple(_accuracy(row["accuracy"]) for row in rows),
+        seconds=sum(_number(row.get("seconds")) for row in rows),
         steps=steps,
     )
 
@@ -207,14 +217,15 @@ def read_baselines(path: Path, fingerprint: str) -> Iterator[Result]:
     ``fingerprint`` is that of the data of the run beside which they lie.
     """
     last: dict[tuple[Any, ...], Result] = {}
-    for row in _json_lines(path):
+    for row in json_lines(path):
         try:
-            setting = {name: str(row[name]) for name in SETTING if name != "pixels"}
-            setting["pixels"] = str(row.get("pixels") or "float")
-            values = tuple(math.nan if v is None else float(v) for v in row["accuracies"])
+            setting = {name: plain(row[name]) for name in SETTING if name != "pixels"}
+            setting["pixels"] = plain(row.get("pixels") or "float")
+            values = tuple(math.nan if v is None else _accuracy(v) for v in row["accuracies"])
             method, dataset = str(row["method"]), str(row["dataset"])
-            name, ipc, images = str(row["run"]), row["ipc"], int(row["images"])
-            seconds = float(row["seconds"])
+            name, images = str(row["run"]), int(_number(row["images"]))
+            ipc = None if row["ipc"] is None else int(_number(row["ipc"]))
+            seconds = _number(row["seconds"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} is damaged: {error!r} in a row") from None
         if values:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from distilset.errors import unknown_name
+from distilset.evaluation.book import unrisky
 from distilset.reporting.marking import RULE
 from distilset.reporting.tables import Cell, Row, ScoreTable
 
@@ -76,10 +77,11 @@ def comma_separated(table: ScoreTable) -> str:
     parts = ("mean", "std", "n", "diverged", "seconds", "mark")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*HEAD, *(f"{c.title}: {p}" for c in table.columns for p in parts)])
+    titles = (unrisky(f"{c.title}: {p}") for c in table.columns for p in parts)
+    writer.writerow([*HEAD, *titles])
     for row in table.rows:
         values = [value for cell in row.cells for value in _numbers(cell)]
-        writer.writerow([*map(_unrisky, names(row)), *values])
+        writer.writerow([*map(unrisky, names(row)), *values])
     return text.getvalue()
 
 
@@ -90,11 +92,6 @@ def _numbers(cell: Cell | None) -> tuple[object, ...]:
     mean, std = (f"{result.mean:.4f}", f"{result.std:.4f}") if whole else ("", "")
     n = len(result.accuracies)
     return mean, std, n, result.diverged, f"{result.seconds:.3f}", cell.mark
-
-
-def _unrisky(text: str) -> str:
-    """Keep a spreadsheet from running a name as a formula."""
-    return "'" + text if text[:1] in ("=", "+", "-", "@") else text
 
 
 FORMATS: Mapping[str, Callable[[ScoreTable], str]] = {

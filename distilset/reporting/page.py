@@ -12,6 +12,7 @@ from typing import Any
 
 import distilset
 from distilset.catalogue import card_rows
+from distilset.errors import plain
 from distilset.files import write_text
 from distilset.reporting.charts import Chart, cost_charts, loss_chart
 from distilset.reporting.collect import RunFacts, all_results
@@ -19,7 +20,7 @@ from distilset.reporting.marking import RULE
 from distilset.reporting.pictures import ClassRow, class_rows, data_uri, png_bytes
 from distilset.reporting.published import Comparison, beside_published
 from distilset.reporting.scales import seconds_text
-from distilset.reporting.tables import Column, Row, ScoreTable, plain, tabulate
+from distilset.reporting.tables import Column, Row, ScoreTable, tabulate
 from distilset.types import ImageSet
 
 FIRST_CLASSES = 20
@@ -215,6 +216,7 @@ def to_html(page: Page) -> str:
         loader=FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_without_tricks,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -223,6 +225,13 @@ def to_html(page: Page) -> str:
     style = (folder / "page.css").read_text("utf-8")
     template = environment.get_template("page.html")
     return template.render(page=page, script=script, style=style, digest=digest)
+
+
+def _without_tricks(value: Any) -> Any:
+    """Keep text from turning its direction; lines stay lines."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "\n".join(map(plain, value.split("\n")))
 
 
 def write_page(

@@ -44,6 +44,8 @@ def round_values(low: float, high: float, number: int) -> list[float]:
     if not high > low:
         return [low]
     raw = (high - low) / number
+    if not raw > 1e-300:  # its power of ten is no number any more
+        return [low]
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw * 0.7)
     first = math.ceil(low / step - 1e-9)

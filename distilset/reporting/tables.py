@@ -1,9 +1,9 @@
 """The matrix of scores: sets down, ways of training across."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from distilset.errors import plain
 from distilset.reporting.collect import SETTING, Result
 from distilset.reporting.marking import Mark, marks
 
@@ -79,11 +79,6 @@ class ScoreTable:
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-
-
-def plain(text: object) -> str:
-    """Return a text on one line, without control characters: names come from anywhere."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+", " ", str(text))
 
 
 def tabulate(results: Sequence[Result]) -> ScoreTable:

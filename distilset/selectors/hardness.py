@@ -142,7 +142,7 @@ def _read(path: Path, n: int) -> Tensor | None:
     """Return scores from the cache; None if there are none that can be read."""
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, MemoryError, SyntaxError):
         return None
     fits = isinstance(values, np.ndarray) and values.shape == (n,) and values.dtype == np.float32
     return torch.from_numpy(values) if fits and not np.isnan(values).any() else None

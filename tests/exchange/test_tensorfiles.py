@@ -92,7 +92,7 @@ def test_missing_files_and_text(tmp_path):
 
 
 def test_archives_larger_than_memory_are_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("distilset.exchange.tensorfiles.memory_bytes", lambda: 10_000)
+    monkeypatch.setattr("distilset.untrusted.memory_bytes", lambda: 10_000)
     with zipfile.ZipFile(tmp_path / "file.pt", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("archive/data/0", b"\0" * 1_000_000)
     with pytest.raises(DataError, match="more than the memory"):
