@@ -99,7 +99,7 @@ class Runner:
                 self._wait_for(process, lambda: bool(leftovers(run) - left))
             life.killed = process.poll() is None
             if life.killed:
-                os.kill(self._victim(process), signal.SIGKILL)
+                os.kill(self._victim(process, inside), signal.SIGKILL)
                 process.wait()
                 life.inside_a_write = bool(leftovers(run) - left)
         code = process.wait()
@@ -115,10 +115,10 @@ class Runner:
             time.sleep(0.0005)
         return False
 
-    def _victim(self, process: subprocess.Popen) -> int:
-        if self.ranks == 1:
-            return process.pid
-        return self.random.choice(children(process.pid) or [process.pid])
+    def _victim(self, process: subprocess.Popen, writer: bool) -> int:
+        """Return the process to kill: of several ranks any, or the first, which writes."""
+        ranks = sorted(children(process.pid)) if self.ranks > 1 else []
+        return (ranks[0] if writer else self.random.choice(ranks)) if ranks else process.pid
 
 
 def children(pid: int) -> list[int]:
