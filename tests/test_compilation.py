@@ -1,3 +1,4 @@
+import gc
 import sys
 import types
 
@@ -157,3 +158,25 @@ def test_threads_are_put_back_even_after_an_error():
     assert torch.get_num_threads() == before
     with pytest.raises(ConfigError, match="1 or more; got 0"), threads(0):
         pass
+
+
+def test_what_was_compiled_is_given_up_with_the_function():
+    """The compiler keeps it by code object: a process of many runs would grow with every one."""
+
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(one, torch.fx.GraphModule) for one in gc.get_objects())
+
+    def use(number: int) -> None:
+        weight = torch.full((3,), float(number), requires_grad=True)
+        function = Compiled(lambda x: (x * weight).sum(), wanted=True)
+        function.options = {"backend": "aot_eager"}  # the compiler's own part takes seconds
+        function(torch.ones(3)).backward()
+        assert function.failure is None
+        assert weight.grad is not None
+
+    use(0)
+    before = alive()
+    for number in range(1, 4):
+        use(number)
+    assert alive() <= before
