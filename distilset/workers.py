@@ -40,7 +40,7 @@ sys.path[:] = sys.argv[1:]
 from distilset.workers import serve
 serve()
 """
-_PINNING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+PINNING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 """Variables that would bind the first thread of every worker to the same core."""
 
 
@@ -126,7 +126,7 @@ class Worker:
             [sys.executable, "-c", _START, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={key: value for key, value in os.environ.items() if key not in _PINNING},
+            env={key: value for key, value in os.environ.items() if key not in PINNING},
         )
 
     def ask(self, request: Request) -> Answer:
@@ -152,12 +152,17 @@ class Worker:
 
     def end(self) -> None:
         """Stop the process at once; it has nothing that must be put away."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            with suppress(OSError):
-                pipe.close()
+        end_process(self.process)
+
+
+def end_process(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process that is spoken to through pipes, and close them."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        with suppress(OSError):
+            pipe.close()
 
 
 def _ended(code: int) -> str:
@@ -170,30 +175,36 @@ def _ended(code: int) -> str:
     )
 
 
-def serve() -> None:
-    """Be a worker: answer the requests on standard input until it ends."""
+def pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Return what a process of ours reads requests from and writes answers to, kept for these."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)  # what other code prints must not get between the answers
+    return requests, answers
+
+
+def serve() -> None:
+    """Be a worker: answer the requests on standard input until it ends."""
+    requests, answers = pipes()
     try:
         task, engine, failure = pickle.load(requests)
         torch.set_num_threads(task.bank_threads)
         engine.forward.failure = failure
         waiting: SimpleQueue[Request] = SimpleQueue()
-        Thread(target=_receive, args=(requests, waiting), daemon=True).start()
+        Thread(target=receive, args=(requests, waiting), daemon=True).start()
         while True:
-            _send(answers, _answer(task, engine, waiting.get()))
+            send(answers, _answer(task, engine, waiting.get()))
     except EOFError:
         os._exit(0)
     except Exception as error:
         text = f"a process that computes targets failed:\n{traceback.format_exc()}"
-        _send(answers, error if isinstance(error, DistilsetError) else RuntimeError(text))
+        send(answers, error if isinstance(error, DistilsetError) else RuntimeError(text))
         os._exit(1)  # not by way of the interpreter's end, which the receiving thread would hold up
 
 
-def _receive(requests: BinaryIO, waiting: "SimpleQueue[Request]") -> None:
-    """Pass requests on; leave in the middle of a target if nobody waits for it any more."""
+def receive(requests: BinaryIO, waiting: "SimpleQueue[Any]") -> None:
+    """Pass requests on; leave in the middle of one if nobody waits for it any more."""
     try:
         while True:
             waiting.put(pickle.load(requests))
@@ -201,7 +212,8 @@ def _receive(requests: BinaryIO, waiting: "SimpleQueue[Request]") -> None:
         os._exit(0)
 
 
-def _send(answers: BinaryIO, answer: Any) -> None:
+def send(answers: BinaryIO, answer: Any) -> None:
+    """Write an answer, if anybody is there to read it."""
     with suppress(BrokenPipeError):
         pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
         answers.flush()

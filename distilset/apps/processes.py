@@ -14,9 +14,10 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import IO, Any, BinaryIO, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, runtime_checkable
 
 from distilset.errors import ConfigError, DistilsetError
+from distilset.workers import PINNING, end_process, pipes, receive, send
 
 _START = """
 import signal, sys
@@ -25,8 +26,6 @@ sys.path[:] = sys.argv[1:]
 from distilset.apps.processes import serve
 serve()
 """
-_PINNING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
-"""Variables that would bind the first thread of every worker to the same core."""
 
 
 @runtime_checkable
@@ -88,7 +87,7 @@ class _Worker:
             [sys.executable, "-c", _START, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={key: value for key, value in os.environ.items() if key not in _PINNING},
+            env={key: value for key, value in os.environ.items() if key not in PINNING},
         )
 
     def serve(self, waiting: "deque[Any]", results: "SimpleQueue[Any]") -> None:
@@ -131,46 +130,23 @@ class _Worker:
 
     def end(self) -> None:
         """Stop the process at once; it has nothing that must be put away."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            with suppress(OSError):
-                pipe.close()
+        end_process(self.process)
 
 
 def serve() -> None:
     """Be a worker: do the tasks on standard input until it ends."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    with open(os.devnull, "rb") as nothing:  # noqa: PTH123
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)  # what other code prints must not get between the answers
+    requests, answers = pipes()
     try:
         work: Doer = pickle.load(requests)
         waiting: SimpleQueue[Any] = SimpleQueue()
-        Thread(target=_receive, args=(requests, waiting), daemon=True).start()
+        Thread(target=receive, args=(requests, waiting), daemon=True).start()
         while True:
             for result in work.do(waiting.get()):
-                _send(answers, result)
-            _send(answers, _End())
+                send(answers, result)
+            send(answers, _End())
     except EOFError:
         os._exit(0)
     except Exception as error:
         text = f"a process that trains networks failed:\n{traceback.format_exc()}"
-        _send(answers, error if isinstance(error, DistilsetError) else RuntimeError(text))
+        send(answers, error if isinstance(error, DistilsetError) else RuntimeError(text))
         os._exit(1)  # not by way of the interpreter's end, which the receiving thread would hold up
-
-
-def _receive(requests: BinaryIO, waiting: "SimpleQueue[Any]") -> None:
-    """Pass tasks on; leave in the middle of one if nobody waits for it any more."""
-    try:
-        while True:
-            waiting.put(pickle.load(requests))
-    except EOFError:
-        os._exit(0)
-
-
-def _send(answers: BinaryIO, answer: Any) -> None:
-    with suppress(BrokenPipeError):
-        pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
-        answers.flush()
