@@ -5,6 +5,12 @@
 CIFAR-10-like drawn images, ConvNet-3 with InstanceNorm, float32 eager and compiled bfloat16. Both
 sides do the steps of a run without its files. `efficiency` is t1 / (2 t2) of the medians. The two
 processes stay alive and wait while one process works, and the other way round.
+
+What is `kept` of 1 is told apart by two more sides: one process with half of the classes, and two
+such processes that know nothing of each other. `fixed` is t1 / (2 t_half): below 1 by the work that
+does not become less with the classes; `machine` is t_half / t_halves: what two busy cores leave of
+the speed of one; `exchange` is t_halves / t2: what the two lose by being one run. The product of
+the three is the efficiency.
 """
 
 import argparse
@@ -56,15 +62,22 @@ def serve(classes: int, variant: str, arguments: argparse.Namespace) -> None:
             print(json.dumps((time.perf_counter() - start) / int(steps)), flush=True)
 
 
-class Side:
-    """Processes that work together and are asked for rounds."""
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return asked.getsockname()[1]
 
-    def __init__(self, number: int, classes: int, variant: str, words: list[str]) -> None:
-        with socket.socket() as asked:
-            asked.bind(("127.0.0.1", 0))
-            port = asked.getsockname()[1]
+
+class Side:
+    """Processes that are asked for rounds at the same time: of one run, or ``alone`` each."""
+
+    def __init__(
+        self, number: int, classes: int, variant: str, words: list[str], *, alone: bool = False
+    ) -> None:
         command = [sys.executable, __file__, *words, "--serve", str(classes), variant]
-        ranks = {"WORLD_SIZE": number, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        size = 1 if alone else number
+        ranks = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
         shared = {key: str(value) for key, value in ranks.items()} | {"OMP_NUM_THREADS": "1"}
         self.processes = [
             subprocess.Popen(
@@ -74,7 +87,7 @@ class Side:
                 text=True,
                 env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             )
-            for rank in range(number)
+            for rank in ([0] * number if alone else range(number))
         ]
 
     def seconds(self, steps: int) -> float:
@@ -98,24 +111,28 @@ def measure(classes: int, variant: str, arguments: argparse.Namespace) -> dict:
     """Compare one process with two."""
     words = ["--method", arguments.method, "--ipc", str(arguments.ipc)]
     words += ["--batch-real", str(arguments.batch_real)]
-    one, two = (Side(number, classes, variant, words) for number in (1, 2))
-    times: tuple[list[float], list[float]] = [], []
-    for side in (one, two):
+    sides = {
+        "one": Side(1, classes, variant, words),
+        "two": Side(2, classes, variant, words),
+        "half": Side(1, classes // 2, variant, words),
+        "halves": Side(2, classes // 2, variant, words, alone=True),
+    }
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for side in sides.values():
         side.seconds(1)
     for _ in range(arguments.rounds):
-        for own, side in zip(times, (one, two), strict=True):
-            own.append(1000 * side.seconds(arguments.steps))
-    one.close()
-    two.close()
-    first, second = (statistics.median(own) for own in times)
+        for name, side in sides.items():
+            times[name].append(1000 * side.seconds(arguments.steps))
+    for side in sides.values():
+        side.close()
+    one, two, half, halves = (statistics.median(own) for own in times.values())
     return {
         "classes": classes,
         "variant": variant,
-        "one_ms": first,
-        "two_ms": second,
-        "efficiency": first / (2 * second),
-        "rounds_one_ms": times[0],
-        "rounds_two_ms": times[1],
+        **{f"{name}_ms": statistics.median(own) for name, own in times.items()},
+        "efficiency": one / (2 * two),
+        "kept": {"fixed": one / (2 * half), "machine": half / halves, "exchange": halves / two},
+        **{f"rounds_{name}_ms": own for name, own in times.items()},
     }
 
 

@@ -161,6 +161,26 @@ def test_no_screen_scrolls_sideways(opened, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+BROKEN = """() => {
+  const broken = [];
+  for (const cell of document.querySelectorAll(".scores td")) {
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) for (const found of walker.currentNode.data.matchAll(/\\w+/g)) {
+      const range = document.createRange();
+      range.setStart(walker.currentNode, found.index);
+      range.setEnd(walker.currentNode, found.index + found[0].length);
+      if (range.getClientRects().length > 1) broken.push(found[0]);
+    }
+  }
+  return broken;
+}"""
+
+
+@pytest.mark.parametrize("width", [730, 1000])
+def test_no_word_of_a_score_is_broken(opened, width):
+    assert opened(width=width).page.evaluate(BROKEN) == []
+
+
 def lightness(page, what):
     colour = page.evaluate(f"getComputedStyle(document.body).{what}")
     return sum(int(part) for part in colour.strip("rgba()").split(",")[:3]) / 3
