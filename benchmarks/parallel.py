@@ -47,7 +47,8 @@ def serve(classes: int, variant: str, arguments: argparse.Namespace) -> None:
                 "batch_real": arguments.batch_real,
                 "steps": 1_000_000,
             },
-            "engine": {"device": "cpu", "precision": precision, "compile": compiled, "threads": 1},
+            "engine": {"device": "cpu", "precision": precision, "compile": compiled, "threads": 1}
+            | ({} if arguments.chunk is None else {"chunk": arguments.chunk}),
         }
     )
     torch.set_num_threads(1)
@@ -111,6 +112,7 @@ def measure(classes: int, variant: str, arguments: argparse.Namespace) -> dict:
     """Compare one process with two."""
     words = ["--method", arguments.method, "--ipc", str(arguments.ipc)]
     words += ["--batch-real", str(arguments.batch_real)]
+    words += [] if arguments.chunk is None else ["--chunk", str(arguments.chunk)]
     sides = {
         "one": Side(1, classes, variant, words),
         "two": Side(2, classes, variant, words),
@@ -145,6 +147,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--batch-real", type=int, default=128)
     parser.add_argument("--method", default="datadam")
+    parser.add_argument("--chunk", type=int, help="images that pass the network at once")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
@@ -162,7 +165,9 @@ def main() -> None:
         for classes in arguments.classes
         for variant in arguments.variants
     ]
-    settings = {name: getattr(arguments, name) for name in ("ipc", "batch_real", "method", "steps")}
+    settings = {
+        name: getattr(arguments, name) for name in ("ipc", "batch_real", "method", "steps", "chunk")
+    }
     finish({**settings, "rounds": arguments.rounds, "rows": rows}, arguments.json)
 
 

@@ -99,10 +99,14 @@ class Trainer:
         self.network.zero_grad(set_to_none=True)
 
     def _chunk(self, n: int, protocol: Protocol, spec: ImageSpec) -> int:
-        """Choose the rows of one pass: on a GPU a whole batch."""
+        """Choose the rows of one pass: on a GPU a whole batch.
+
+        On a CPU up to twice those of distilling: what a pass costs whatever its size (gradients of
+        the weights, small maps) is a larger part of it, more so in networks deeper than ConvNets.
+        """
         whole, tail = divmod(n, protocol.batch)
         sizes = [protocol.batch] * min(whole, 8) + ([tail] if tail else [])
-        most = min(default_chunk(spec, self.settings.device), protocol.batch)
+        most = min(2 * default_chunk(spec, self.settings.device), protocol.batch)
         return chunk_size(sizes, most)
 
     @torch.no_grad()
