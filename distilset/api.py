@@ -71,8 +71,8 @@ def distill(
         overwrite: replace an earlier run in ``out``.
         progress: called after every step.
         tensorboard: write losses and images into ``out``'s folder ``tensorboard``.
-        flags: ``steps``, ``network``, ``norm``, ``init``, ``batch_real``, ``image_lr``, ``seed``,
-            ``bank``, ``bank_workers``, ``zca``, ``device``, ``precision``, ``threads``,
+        flags: ``steps``, ``network``, ``norm``, ``init``, ``factor``, ``batch_real``, ``image_lr``,
+            ``seed``, ``bank``, ``bank_workers``, ``zca``, ``device``, ``precision``, ``threads``,
             ``checkpoint_every``; they win over everything.
 
     Raises:
@@ -214,7 +214,7 @@ def evaluate(
     check_fit("the distilled set", distilled, test)
     chosen = request.networks_of(distilled)[0]
     splits = Splits(test, test, test)
-    entry = Entry(f"{distilled.card.method} (in memory)", distilled, splits)
+    entry = Entry(f"{distilled.card.label} (in memory)", distilled, splits)
     with limit_threads(threads):
         named = request.protocol(protocol)
         cell = Cell(entry, chosen, named, request.variants[0].settled(distilled, named))

@@ -99,7 +99,9 @@ def card_rows(distilled: DistilledSet) -> Rows:
         ("test part", _test_part(data)),
         ("classes", f"{len(card.classes)}: {', '.join(card.classes[:10])}"
          + (" ..." if len(card.classes) > 10 else "")),
-        ("images", f"{len(distilled)} of {distilled.spec}, {card.ipc} per class"),
+        ("images", f"{len(distilled.pixels)} of {distilled.spec}, {card.ipc} per class"
+         + f", each cut into {card.factor**2} to train on (factor {card.factor})"
+         * (card.factor > 1)),
         ("method", f"{card.method}, {card.steps} steps, seed {card.seed}"),
         ("network", f"{card.network}, norm {card.norm}"),
         ("transform", "normalised" + (" and whitened (ZCA)" if card.zca else "")),

@@ -48,7 +48,9 @@ class DataConfig:
 class DistillConfig:
     """How much and for how long.
 
-    ``init`` is a selector's name, ``noise``, or the folder of another run. ``image_lr`` None is 1.0
+    ``factor`` cuts each stored image into as many by as many pieces, and each is enlarged to an
+    image that networks see; ``ipc`` counts stored images. ``init`` is a selector's name, ``noise``,
+    or the folder of another run. ``image_lr`` None is 1.0
     up to 50 images per class and 10.0 above (DataDAM's table); it is meant in normalised space.
     ``batch_real`` counts images per class and step. ``bank`` is the number of targets that are
     computed once and used again and again; 0, as in the papers, makes a fresh one for every step.
@@ -58,6 +60,7 @@ class DistillConfig:
     """
 
     ipc: Annotated[int, Field(ge=1)] = 10
+    factor: Annotated[int, Field(ge=1)] = 1
     steps: Annotated[int, Field(ge=0)] = 1000
     init: str = "random"
     batch_real: Annotated[int, Field(ge=1)] = 64

@@ -185,4 +185,4 @@ class Descent:
 
 def _losses(plan: Plan) -> Losses[tuple[Record, float]]:
     task = plan.task
-    return Losses(task.share, task.ipc, task.classes, task.settings.chunk)
+    return Losses(task.share, task.decoded_ipc, task.classes, task.settings.chunk)

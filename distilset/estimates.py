@@ -28,8 +28,9 @@ def most(needed: Callable[[Task], int], task: Task) -> int:
 def _bytes_with(task: Task) -> int:
     pixels = int(np.prod(task.train.spec.shape))
     synthetic = task.classes * task.ipc
+    seen, each = task.classes * task.decoded_ipc, task.decoded_ipc
     coupled = couples_images(task.network)
-    group = synthetic if coupled else min(synthetic, max(task.ipc, task.settings.chunk))
+    group = seen if coupled else min(seen, max(each, task.settings.chunk))
     return (
         (0 if task.train.mapped else task.train.images.numel())
         + STATE_BYTES * synthetic * pixels

@@ -17,6 +17,7 @@ from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
 from distilset.estimates import estimated_bytes, most, worker_bytes
+from distilset.formation import check_factor
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method
@@ -53,9 +54,11 @@ class Plan:
 
     @property
     def images_per_step(self) -> int:
-        """How many synthetic and real images one step looks at."""
+        """How many synthetic and real images networks see in one step."""
         task = self.task
-        return task.classes * task.ipc + sum(min(n, task.batch_real) for n in task.train.counts)
+        return task.classes * task.decoded_ipc + sum(
+            min(n, task.batch_real) for n in task.train.counts
+        )
 
     @property
     def bytes(self) -> int:
@@ -96,7 +99,8 @@ def make_plan(config: RunConfig, train: ImageSet, transform: Transform | None = 
         ConfigError: if the settings do not fit the data, the machine, or each other.
     """
     check_train(train)
-    check_init(config.distill.init, train, config.distill.ipc)
+    check_factor(config.distill.factor, train.spec)
+    check_init(config.distill.init, train, config.distill.ipc, config.distill.factor)
     config, reasons = group.lead(lambda: resolve(config, train))
     transform = transform or fit_transform(train, zca=config.data.zca)
     task = make_task(config, train, transform)
@@ -105,6 +109,11 @@ def make_plan(config: RunConfig, train: ImageSet, transform: Transform | None = 
     check_spread(config.method_name, method, task)
     if task.bank and getattr(method, "bank", None) is None:
         raise ConfigError(f"method {config.method_name} cannot use a bank; leave distill.bank at 0")
+    if task.factor > 1 and not getattr(method, "decodes", False):
+        raise ConfigError(
+            f"method {config.method_name} does not decode stored images; leave distill.factor at 1 "
+            "(docs/adding-a-method.md says what it takes)"
+        )
     return Plan(config, task, method, reasons)
 
 
@@ -168,6 +177,7 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
         pool=tuple(others),
         rng=Rng(config.distill.seed),
         ipc=config.distill.ipc,
+        factor=config.distill.factor,
         batch_real=config.distill.batch_real,
         bank=config.distill.bank,
         bank_seed=config.distill.bank_seed or 0,
@@ -238,6 +248,7 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
     carved = f", carved by split seed {info.split_seed}" if info.test_part == "carved" else ""
     val = "" if splits.val is None else f", {len(splits.val)} validation"
     whitened = "normalised, whitened (ZCA)" if config.data.zca else "normalised"
+    cut = f", each cut into {task.factor**2} to train on (factor {task.factor})" * (task.factor > 1)
     operations = ", ".join(config.augmentation.operations) or "none"
     if "augmentation" in plan.reasons:
         operations += f" ({plan.reasons['augmentation']})"
@@ -248,7 +259,7 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
         ("network", str(config.network)),
         (
             "synthetic",
-            f"{task.classes * task.ipc} images, {task.ipc} per class, from {distill.init}",
+            f"{task.classes * task.ipc} images, {task.ipc} per class, from {distill.init}{cut}",
         ),
         ("real batch", f"{task.batch_real} per class and step"),
         ("targets", f"a bank of {task.bank}" if task.bank else "fresh ones at every step"),

@@ -82,6 +82,7 @@ class RunFolder:
             return build(stated)
         if "distill" not in old:
             raise DataError(f"{self.path} holds a selection; only a distillation can be resumed")
+        old["distill"].setdefault("factor", 1)  # runs of earlier versions do not say it
         self._check_code(old, stated)
         self.earlier = self._lengthened(old, stated)
         return build({key: table for key, table in self.earlier.items() if key != "made"})

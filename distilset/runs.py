@@ -32,7 +32,7 @@ def begin(plan: Plan) -> Progress:
 def _first(plan: Plan) -> Progress:
     config, task = plan.config.distill, plan.task
     transform = task.transform.to("cpu")
-    images = initial_images(config.init, task.train, transform, task.ipc, task.rng)
+    images = initial_images(config.init, task.train, transform, task.ipc, task.rng, task.factor)
     return Progress(State(images))
 
 
@@ -122,6 +122,7 @@ def finish(plan: Plan, progress: Progress) -> DistilledSet:
         classes=task.train.classes,
         method=config.method_name,
         ipc=task.ipc,
+        factor=task.factor,
         seed=config.distill.seed,
         steps=progress.state.step,
         network=",".join(one.name for one in pool_of(config.network)),

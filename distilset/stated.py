@@ -41,6 +41,7 @@ FLAGS: Mapping[str, str] = {
     "mapped": "data.mapped",
     "method": "method.name",
     "ipc": "distill.ipc",
+    "factor": "distill.factor",
     "steps": "distill.steps",
     "init": "distill.init",
     "batch_real": "distill.batch_real",

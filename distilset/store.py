@@ -18,12 +18,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from distilset.cache import cache_folder
-from distilset.card import Card, read_card
+from distilset.card import Card, check_tensors, read_card
 from distilset.config import to_toml
 from distilset.data.normalise import Transform
 from distilset.data.zca import Zca, zca_digest
 from distilset.errors import DataError
 from distilset.files import unlink_link, write_atomically, write_text
+from distilset.formation import decode, decode_labels
 from distilset.grid import save_grid
 from distilset.lock import HOLDER, LOCK
 from distilset.types import ImageSpec
@@ -53,9 +54,10 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
 
     ``pixels`` are floats whose 0 and 1 are black and white; the optimiser may have gone beyond, and
     nothing is clamped here, so that the images return to normalised space exactly. ``labels`` are
-    class indices ``[n]``, or probabilities ``[n, classes]``. As a torch ``Dataset`` it gives
-    ``(image, label)`` with the image in the space that networks see; ``tensors()`` gives all of
-    them at once.
+    class indices ``[n]``, or probabilities ``[n, classes]``. Both are of the stored images. As a
+    torch ``Dataset`` it gives ``(image, label)`` with the image in the space that networks see;
+    ``tensors()`` gives all of them at once. These are the images to train on: if the card has a
+    factor, several are decoded from each stored one.
 
     Example:
         >>> images, labels = DistilledSet.load("runs/a").tensors()   # doctest: +SKIP
@@ -68,19 +70,37 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.pixels) * self.card.factor**2
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         images, labels = self.tensors()
         return images[index], labels[index]
 
-    def tensors(self) -> tuple[Float[Tensor, "n c h w"], Tensor]:
-        """Return all images, in the space that networks see, and all labels."""
-        return self._normalised, self.labels
+    def tensors(self) -> tuple[Float[Tensor, "m c h w"], Tensor]:
+        """Return all images to train on, in the space that networks see, and their labels."""
+        return self._seen
 
     @cached_property
-    def _normalised(self) -> Tensor:
-        return self.transform.apply(self.pixels)
+    def _seen(self) -> tuple[Tensor, Tensor]:
+        factor = self.card.factor
+        images = decode(self.transform.apply(self.pixels), factor)
+        return images, decode_labels(self.labels, factor)
+
+    def decoded(self) -> "DistilledSet":
+        """Return a set that stores the images to train on, for others; itself without a factor.
+
+        A note of its card says what it was decoded from; ``ipc`` stays the number stored.
+        """
+        card, factor = self.card, self.card.factor
+        if factor == 1:
+            return self
+        images, labels = self.tensors()
+        note = (
+            f"several images decoded from each stored one: {card.ipc} stored images per class were "
+            f"cut into {factor} x {factor} and enlarged (factor {factor}, as IDC's)"
+        )
+        card = replace(card, factor=1, notes=(*card.notes, note))
+        return replace(self, pixels=self.transform.invert(images), labels=labels, card=card)
 
     @property
     def spec(self) -> ImageSpec:
@@ -120,7 +140,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         card = read_card(run / CARD)
         zca = None if card.zca is None else _read_zca(run / TRANSFORM, card)
         tensors, _ = read_tensors(run / IMAGES)
-        _check_tensors(run, card, tensors)
+        check_tensors(run / IMAGES, card, tensors)
         transform = Transform(card.dataset.mean, card.dataset.std, zca)
         return cls(tensors["images"], tensors["labels"], card, transform, read_settings(run))
 
@@ -185,7 +205,8 @@ def write_results(run: Path, distilled: DistilledSet) -> None:
     tensors = {"images": distilled.pixels.cpu().contiguous(), "labels": distilled.labels.cpu()}
     write_atomically(run / IMAGES, lambda partial: _dump(partial, tensors))
     save_grid(run / GRID, distilled.pixels, distilled.hard_labels, len(distilled.classes))
-    card = replace(distilled.card, image=distilled.spec.shape)
+    version = 1 if distilled.card.factor == 1 else 2
+    card = replace(distilled.card, image=distilled.spec.shape, schema_version=version)
     write_text(run / CARD, json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n")
 
 
@@ -252,30 +273,3 @@ def read_settings(run: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(table, dict):
             raise DataError(f"{path} is damaged: [{key}] must be a table; got {table!r}")
     return tables
-
-
-def _check_tensors(run: Path, card: Card, tensors: Mapping[str, Tensor]) -> None:
-    path = run / IMAGES
-    images, labels = tensors.get("images"), tensors.get("labels")
-    if images is None or labels is None:
-        raise DataError(f"{path} is damaged: it needs the tensors images and labels")
-    if images.dtype != torch.float32 or images.ndim != 4 or images.shape[1:] != card.image:
-        raise DataError(
-            f"{path} has images {images.dtype} {tuple(images.shape)}; "
-            f"the card says float32 [n, {', '.join(map(str, card.image))}]"
-        )
-    soft, count = labels.dtype == torch.float32, len(card.classes)
-    shape = (len(images), count) if soft else (len(images),)
-    if (
-        labels.dtype not in (torch.float32, torch.int64)
-        or labels.shape != shape
-        or not images.numel()
-    ):
-        raise DataError(f"{path} has labels {labels.dtype} {tuple(labels.shape)}")
-    top = 1 if soft else count - 1
-    if not 0 <= float(labels.min()) <= float(labels.max()) <= top:
-        raise DataError(f"{path} has labels outside 0..{top}")
-    if len(card.dataset.mean) != card.image[0] or not math.isfinite(float(images.sum())):
-        raise DataError(
-            f"{path} has non-finite images, or channels that do not fit the card's mean"
-        )

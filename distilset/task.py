@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from distilset.augment import AugmentConfig, Draw, augment, draw_per_class
 from distilset.data.normalise import Transform
 from distilset.engine import EngineSettings
+from distilset.formation import decode
 from distilset.hardware import fits, send
 from distilset.models import initialise
 from distilset.rng import Rng
@@ -28,6 +29,7 @@ class Task:
 
     The same ``step`` always gives the same network, real images and augmentation. Synthetic images
     are handed in separately: ``[classes * ipc, C, H, W]`` in normalised space, class by class.
+    These are stored ones: with a ``factor`` above 1 networks see what `decode` makes of them.
     ``pool`` holds further networks: one of all is drawn for every step. ``bank`` is the number of
     targets of a bank, 0 for fresh ones; see `distilset.bank`. At most ``bank_workers`` processes
     build it, each with ``bank_threads`` threads (None: PyTorch's). ``steps`` are those of the run.
@@ -50,11 +52,17 @@ class Task:
     pool: tuple[nn.Module, ...] = ()
     steps: int = 0
     share: Share | None = None
+    factor: int = 1
 
     @property
     def classes(self) -> int:
         """The number of classes."""
         return len(self.train.classes)
+
+    @property
+    def decoded_ipc(self) -> int:
+        """How many images of a class networks see: ``factor ** 2`` of each stored one."""
+        return self.ipc * self.factor**2
 
     @property
     def own(self) -> range:
@@ -175,6 +183,10 @@ class Task:
         if images.dtype == torch.uint8:
             return self.transform.apply(send(images, self.settings.device))
         return images
+
+    def decode(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "m c h w"]:
+        """Make the images that networks see of stored synthetic ones; see `distilset.formation`."""
+        return decode(images, self.factor)
 
     def augmented(
         self, images: Float[Tensor, "n c h w"], draw: Draw, classes: int | Int64[Tensor, " n"]

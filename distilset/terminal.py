@@ -227,7 +227,7 @@ def job_bars(console: Console, phases: Sequence[str]) -> Iterator[Any]:
             shown.pop()[1].close()
 
 
-_USUAL = {"labels": "hard", "augmentation": "dsa", "pixels": "float"}
+_USUAL = {"factor": 1, "labels": "hard", "augmentation": "dsa", "pixels": "float"}
 """Columns that are shown only where a row has something else."""
 
 
@@ -262,7 +262,17 @@ def ranking_table(ranks: Sequence[Any]) -> Table:
     columns = ("run", "method", "ipc", "network", "norm", "protocol", "labels", "split", "n")
     rows = [
         (
-            *(r.run, r.method, r.ipc, r.network, r.norm, r.protocol, r.labels, r.split, r.trials),
+            *(
+                r.run,
+                r.label,
+                r.ipc,
+                r.network,
+                r.norm,
+                r.protocol,
+                r.labels,
+                r.split,
+                r.trials,
+            ),
             *(f"{100 * value:.1f}" for value in (r.hlr, r.ior, r.lrs, r.ars)),
         )
         for r in ranks

@@ -17,6 +17,7 @@ from torch import Tensor
 from distilset.config import RunConfig, build
 from distilset.errors import ConfigError
 from distilset.initial import initial_images
+from distilset.methods import get_method
 from distilset.optimise import State, descend
 from distilset.plan import Plan, make_plan
 from distilset.types import DatasetInfo, ImageSet, Role
@@ -43,6 +44,8 @@ def drawn_images(
 def check_method(method: str, settings: Mapping[str, Any] | None = None) -> None:
     """Check that a method conforms, with the given settings of its own.
 
+    One that decodes stored images is checked with a factor, too.
+
     Args:
         method: a name, or ``package.module:Class``.
         settings: the method's own settings, e.g. ``{"power": 1.0}``.
@@ -57,6 +60,8 @@ def check_method(method: str, settings: Mapping[str, Any] | None = None) -> None
         check_chunks(config, train)
         check_resume(config, train)
         check_role(config, drawn_images(shape, counts, role="test"))
+        if getattr(get_method(method), "decodes", False):
+            check_decoding(config, train)
 
 
 def small_config(method: str, settings: Mapping[str, Any]) -> RunConfig:
@@ -172,6 +177,16 @@ def _descend(plan: Plan, state: State, steps: int) -> State:
     ):
         pass
     return state
+
+
+def check_decoding(config: RunConfig, train: ImageSet) -> None:
+    """With a factor the means are those of decoded images, and all else holds as without."""
+    several = replace(config, distill=replace(config.distill, factor=2, init="noise"))
+    check_gradient(several, train)
+    check_chunks(several, train)
+    check_resume(several, train)
+    stored, decoded = first_loss(config, train)[0], first_loss(several, train)[0]
+    assert stored != decoded, "the loss must be that of decoded images (task.decode)"
 
 
 def check_role(config: RunConfig, test: ImageSet) -> None:

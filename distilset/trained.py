@@ -152,6 +152,7 @@ def _facts(
         "dataset": card.dataset.name,
         "method": card.method,
         "ipc": card.ipc,
+        "factor": card.factor,
         "images": len(distilled),
         "versions": card.versions,
     }

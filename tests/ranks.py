@@ -26,9 +26,17 @@ CASES = {
         "method": "tests.ranks:BadOnce",
         "settings": {"distill": {"batch_real": 4, "guard_every": 4}},
     },
+    "factor": {
+        **{"factor": 2, "init": "noise", "method": "datadam"},
+        "settings": {"engine": {**ENGINE, "chunk": 9}},
+    },
     "bank": {"bank": 3, "settings": {"engine": {**ENGINE, "chunk": 6}}},
 }
-COUPLED = {"batch": {"norm": "batch"}, "pool": {"norm": "batch", "pool": ["lenet"]}}
+COUPLED = {
+    "batch": {"norm": "batch"},
+    "factor": {"norm": "batch", "factor": 2, "init": "noise"},
+    "pool": {"norm": "batch", "pool": ["lenet"]},
+}
 SHORT = {"method": "tests.ranks:Short", "settings": {"engine": {**ENGINE, "chunk": 6}}}
 COUNTS = (6, 3, 9, 6, 5)
 

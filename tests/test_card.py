@@ -43,7 +43,12 @@ def edit_card(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"schema_version": 2}, "schema version 2; this distilset reads up to 1"),
+        ({"schema_version": 3}, "schema version 3; this distilset reads up to 2"),
+        ({"factor": 0}, "factor"),
+        ({"factor": "many"}, "factor"),
+        ({"factor": 3}, "factor 3 does not divide"),
+        ({"factor": 4}, "less than 4 pixels"),
+        ({"factor": 10**300}, "does not divide"),
         ({"schema_version": "one"}, "schema_version"),
         ({"kind": "magic"}, "kind"),
         ({"classes": "abc"}, "classes"),

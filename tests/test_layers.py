@@ -6,7 +6,18 @@ from pathlib import Path
 import distilset
 
 ORDER = [
-    *("errors", "rng", "types", "files", "memory", "untrusted", "lock", "room", "cache"),
+    *(
+        "errors",
+        "rng",
+        "types",
+        "formation",
+        "files",
+        "memory",
+        "untrusted",
+        "lock",
+        "room",
+        "cache",
+    ),
     *("hardware", "allocator", "compilation"),
     *("data", "augment", "models", "losses", "training"),
     *("selectors", "share", "engine", "task", "parallel", "prefetch", "targets", "workers"),

@@ -109,8 +109,8 @@ def continual(
         overwrite: replace an earlier study in ``out``.
         progress: called with what is being done, how much of it is done, and the total.
         flags: settings of the distillation as in `distilset.distill`: ``steps``, ``network`` (which
-            is trained on the memory, too), ``norm``, ``init``, ``batch_real``, ``image_lr``,
-            ``bank``, ``zca``, ``device``, ``precision``, ``compile``, ``threads``.
+            is trained on the memory, too), ``norm``, ``init``, ``factor``, ``batch_real``,
+            ``image_lr``, ``bank``, ``zca``, ``device``, ``precision``, ``compile``, ``threads``.
 
     Raises:
         ConfigError: settings that are wrong or do not fit, before anything is trained.

@@ -12,6 +12,7 @@ from distilset.apps.remembering import Steps, check_budget, check_maker, remembe
 from distilset.data.arrays import to_bytes
 from distilset.data.normalise import Transform, channel_statistics, fit_transform
 from distilset.errors import ConfigError, DataError
+from distilset.formation import decode
 from distilset.rng import Rng
 from distilset.stated import from_flags
 from distilset.store import DistilledSet
@@ -33,8 +34,9 @@ class ReplayMemory:
         mirror: whether a mirrored image keeps its class (false for digits).
         seed: decides everything.
         flags: settings of the distillation as in `distilset.distill`: ``steps``, ``network``,
-            ``norm``, ``init``, ``batch_real``, ``image_lr``, ``bank``, ``zca`` (whitening fitted on
-            the first task), ``device``, ``precision``, ``compile``, ``threads``.
+            ``norm``, ``init``, ``factor``, ``batch_real``, ``image_lr``, ``bank``, ``zca``
+            (whitening fitted on the first task), ``device``, ``precision``, ``compile``,
+            ``threads``.
 
     Raises:
         ConfigError: an unknown method or setting, or ``ipc`` below 1.
@@ -148,15 +150,20 @@ class ReplayMemory:
 
         Images are in the space that networks see, into which `transform` brings others, or, not
         ``normalised``, pixels whose 0 and 1 are black and white (distilled ones may lie a little
-        beyond). Labels are whole numbers as they were given; of names, positions in `classes`.
+        beyond). With a factor several are decoded from each that is kept. Labels are whole numbers
+        as they were given; of names, positions in `classes`.
 
         Raises:
             DataError: nothing was observed yet.
         """
         pixels = torch.cat([task.pixels for task in self._seen()])
         names = [c if isinstance(c, int) else at for at, c in enumerate(self._classes)]
-        labels = torch.tensor(names).repeat_interleave(self.ipc)
-        return TensorDataset(self.transform.apply(pixels) if normalised else pixels, labels)
+        factor = self._seen()[0].card.factor
+        labels = torch.tensor(names).repeat_interleave(self.ipc * factor**2)
+        if not normalised and factor == 1:
+            return TensorDataset(pixels, labels)
+        images = decode(self.transform.apply(pixels), factor)
+        return TensorDataset(images if normalised else self.transform.invert(images), labels)
 
     def _seen(self) -> list[DistilledSet]:
         if not self._tasks:
@@ -181,7 +188,8 @@ class ReplayMemory:
         return sum(task.pixels.numel() for task in self._tasks)
 
     def __len__(self) -> int:
-        return sum(len(task) for task in self._tasks)
+        """The number of images that are kept."""
+        return sum(len(task.pixels) for task in self._tasks)
 
 
 def _bytes(images: Any) -> Tensor:

@@ -17,6 +17,7 @@ from distilset.apps.searchplots import draw
 from distilset.apps.space import Given
 from distilset.apps.trainings import WHOLE, Done, Job
 from distilset.apps.wish import Wish
+from distilset.card import labelled
 from distilset.evaluation.matrix import Entry
 from distilset.files import write_text
 from distilset.hardware import threads as limit_threads
@@ -242,5 +243,6 @@ def search(
 
 def _entry(run: str | PathLike[str] | DistilledSet, splits: Splits, number: int) -> Entry:
     if isinstance(run, DistilledSet):
-        return Entry(f"{run.card.method}-{run.card.ipc} (set {number + 1})", run, splits)
+        name = labelled(f"{run.card.method}-{run.card.ipc}", run.card.factor)
+        return Entry(f"{name} (set {number + 1})", run, splits)
     return Entry(str(run), DistilledSet.load(run), splits)

@@ -193,7 +193,7 @@ def _proxies(entries: Sequence[Entry], wish: Wish) -> tuple[list[Proxy], list[Pr
     for name, entry in zip(names, entries, strict=True):
         card = entry.distilled.card
         proxies.append(
-            Proxy(name, card.kind, card.method, card.ipc, len(entry.distilled), card.seconds)
+            Proxy(name, card.kind, card.label, card.ipc, len(entry.distilled), card.seconds)
         )
         sets.append(ProxySet(name, (entry.distilled.tensors(),)))
     transform, train = entries[0].distilled.transform, entries[0].splits.train

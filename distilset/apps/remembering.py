@@ -10,7 +10,6 @@ from distilset.config import Tables, build, merge
 from distilset.data.normalise import Transform
 from distilset.data.zca import zca_digest
 from distilset.errors import ConfigError, unknown_name
-from distilset.initial import check_init
 from distilset.methods import METHODS
 from distilset.plan import make_plan
 from distilset.runfolder import RunFolder
@@ -51,7 +50,6 @@ def check_maker(
         check_request(train, ipc)
         return
     config = build(_tables(train, method, ipc, 0, stated))
-    check_init(config.distill.init, train, ipc)
     make_plan(config, train, transform)
 
 

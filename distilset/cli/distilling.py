@@ -12,7 +12,7 @@ from distilset.cli.reading import find_own_code, load
 
 LOOK = ("method", "network", "norm", "batch_real", "seed", "resolution", "like", "val")
 LOOK += ("split_seed", "zca", "mapped", "device", "precision", "compile_", "threads")
-STATED = (*LOOK, "ipc", "steps", "init", "bank", "checkpoint_every")
+STATED = (*LOOK, "ipc", "factor", "steps", "init", "bank", "checkpoint_every")
 """The parameters that state a setting of the same name."""
 
 
@@ -21,6 +21,10 @@ def distill(
     out: o.Out,
     method: o.Method = None,
     ipc: o.Ipc = None,
+    factor: Annotated[
+        int | None,
+        typer.Option(help="Cut each stored image into FACTOR x FACTOR training images (IDC) [1]."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps in all [1000].")] = None,
     network: o.Network = None,
     norm: o.Norm = None,

@@ -68,7 +68,7 @@ def import_(
         console.print(f"note: {note}", markup=False)
     imported.save(out, overwrite=overwrite)
     count = len(imported.classes)
-    stdout().print(f"{out}: {len(imported)} images of {count} classes", markup=False)
+    stdout().print(f"{out}: {len(imported.pixels)} images of {count} classes", markup=False)
 
 
 def export(

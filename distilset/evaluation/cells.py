@@ -126,6 +126,7 @@ def _facts(cell: Cell, judge: Judge, labels: str) -> dict[str, Any]:
         "method": card.method,
         "dataset": card.dataset.name,
         "ipc": card.ipc,
+        "factor": card.factor,
         "network": network_label(cell.network, judge.test.spec),
         "norm": cell.network.norm,
         "protocol": judge.protocol.name,

@@ -6,10 +6,11 @@ rank sets judged by us, and are not those of its leaderboard. Accuracies are fra
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import e, exp, isfinite
 from typing import Any
 
+from distilset.card import labelled
 from distilset.evaluation.book import Book
 from distilset.evaluation.cells import Bench, Cell, Watch, baseline_key, cells_of, unwatched
 from distilset.evaluation.judge import Trainers
@@ -67,6 +68,7 @@ class Ranking:
     method: str
     dataset: str
     ipc: int | None
+    factor: int = field(default=1, kw_only=True)
     network: str
     norm: str
     protocol: str
@@ -84,6 +86,11 @@ class Ranking:
     ior: float
     lrs: float
     ars: float
+
+    @property
+    def label(self) -> str:
+        """The method, and the factor if there is one."""
+        return labelled(self.method, self.factor)
 
     @classmethod
     def of(cls, accuracies: dict[str, float], **facts: Any) -> "Ranking":
@@ -188,6 +195,7 @@ def _ranking(bench: Bench, cell: Cell, watch: Watch, baseline: Any) -> Ranking:
         method=own.method,
         dataset=own.dataset,
         ipc=own.ipc,
+        factor=own.factor,
         network=network_label(cell.network, cell.entry.distilled.spec),
         norm=own.norm,
         protocol=own.protocol,

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from distilset.card import labelled
+
 
 @dataclass(frozen=True)
 class Score:
@@ -15,7 +17,8 @@ class Score:
     The fields, in this order, are those of the command line's ``--json`` rows. Accuracies are in
     per cent, ``accuracy_std`` has ddof 0 and is the spread over ``trials``: over networks of one
     set, or, for the random baseline, over networks each with a set of its own. ``images`` is the
-    number of images trained on; ``ipc`` is None for the whole data. ``pixels`` "png" are the
+    number of images trained on; ``ipc`` is None for the whole data. With a ``factor`` above 1
+    ``ipc`` counts stored images, and ``factor ** 2`` are decoded from each to train on. ``pixels`` "png" are the
     images as an 8-bit export has them; real images, which are bytes, are "float" all the same.
 
     Example:
@@ -30,6 +33,7 @@ class Score:
     method: str
     dataset: str
     ipc: int | None
+    factor: int = field(default=1, kw_only=True)
     network: str
     norm: str
     protocol: str
@@ -71,6 +75,7 @@ class Score:
     def __str__(self) -> str:
         networks = "1 network" if self.trials == 1 else f"{self.trials} networks"
         size = f"{self.images} images" if self.ipc is None else f"ipc {self.ipc}"
+        size = labelled(size, self.factor)
         return (
             f"accuracy {self.accuracy_mean:.2f} ± {self.accuracy_std:.2f} % ({networks}, "
             f"{self.method} on {self.dataset}, {size}, {self.network} norm {self.norm}, "

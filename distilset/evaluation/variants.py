@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distilset.errors import unknown_name
+from distilset.formation import decode, decode_labels
 from distilset.grid import to_bytes
 from distilset.store import DistilledSet
 from distilset.training.protocols import Protocol
@@ -39,7 +40,8 @@ class Variant:
     """What of a set is trained on, and whether it is augmented (None: as the protocol says).
 
     ``labels`` "hard" takes the most probable class of soft labels. ``pixels`` "png" takes the
-    images as their 8-bit export has them: clamped to [0, 1] and rounded to bytes.
+    images as their 8-bit export has them: clamped to [0, 1] and rounded to bytes; where several
+    are decoded from each stored one, it is the stored ones that are rounded.
     """
 
     augment: bool | None = None
@@ -60,8 +62,11 @@ class Variant:
         """Return the images, in the space that networks see, and the labels."""
         images, labels = distilled.tensors()
         if self.pixels == "png":
-            images = distilled.transform.apply(to_bytes(distilled.pixels))
-        return images, distilled.hard_labels if self.labels == "hard" else labels
+            stored = distilled.transform.apply(to_bytes(distilled.pixels))
+            images = decode(stored, distilled.card.factor)
+        if self.labels == "hard":
+            labels = decode_labels(distilled.hard_labels, distilled.card.factor)
+        return images, labels
 
 
 def variants(augment: str, labels: str, pixels: str) -> list[Variant]:

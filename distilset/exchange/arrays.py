@@ -15,7 +15,7 @@ def write_npz(path: Path, distilled: DistilledSet) -> None:
     """Write ``images`` (bytes, NHWC), ``pixels`` (float32, NCHW, not clamped) and the rest.
 
     ``labels`` are class indices, ``soft_labels`` are there if the set has some, ``classes`` are
-    names, ``mean`` and ``std`` those of the data.
+    names, ``mean`` and ``std`` those of the data, ``notes`` the card's.
     """
     pixels, info = distilled.pixels.cpu(), distilled.card.dataset
     arrays: dict[str, Any] = {
@@ -25,6 +25,7 @@ def write_npz(path: Path, distilled: DistilledSet) -> None:
         "pixels": pixels.numpy(),
         "mean": np.array(info.mean, dtype=np.float32),
         "std": np.array(info.std, dtype=np.float32),
+        "notes": np.array(distilled.card.notes, dtype=np.str_),
     }
     if distilled.labels.is_floating_point():
         arrays["soft_labels"] = distilled.labels.cpu().numpy()
@@ -49,6 +50,7 @@ def write_pt(path: Path, distilled: DistilledSet) -> None:
         "dataset": card.dataset.name,
         "method": card.method,
         "ipc": card.ipc,
+        "notes": list(card.notes),
     }
     for name, tensor in {} if zca is None else vars(zca).items():
         values[f"zca_{name}"] = tensor.cpu()

@@ -59,7 +59,13 @@ def quoted(text: str) -> str:
 def _title(distilled: DistilledSet) -> str:
     card = distilled.card
     what = "distilled" if card.kind == "distilled" else "selected"
-    return f"{card.dataset.name}, {what} by {card.method}, {card.ipc} images per class"
+    return f"{card.dataset.name}, {what} by {card.method}, {_per_class(distilled)} images per class"
+
+
+def _per_class(distilled: DistilledSet) -> str:
+    """Return the images of each class, and of how many stored ones they are."""
+    count, stored = len(distilled) // len(distilled.classes), distilled.card.ipc
+    return str(count) if count == stored else f"{count} (decoded from {stored} stored)"
 
 
 def _front_matter(distilled: DistilledSet, parquet: bool) -> str:
@@ -108,7 +114,7 @@ def _what(distilled: DistilledSet) -> str:
         "method": f"{card.method}, {card.steps} steps, seed {card.seed}",
         "network": f"{card.network}, norm {card.norm}",
         "images": f"{len(distilled)} of {distilled.spec} (channels, height, width)",
-        "per class": str(card.ipc),
+        "per class": _per_class(distilled),
         "labels": "probabilities of the classes" if labels.is_floating_point() else "class indices",
         **{f"note {i}": note for i, note in enumerate(card.notes, 1)},
     }

@@ -41,7 +41,7 @@ FORMATS: Mapping[str, Format] = {
 def write_export(
     distilled: DistilledSet, format: str, path: Path, *, overwrite: bool = False
 ) -> Path:
-    """Write a set in a format of `FORMATS` to a file or folder.
+    """Write a set in a format of `FORMATS` to a file or folder: the images to train on.
 
     Raises:
         ConfigError: an unknown format.
@@ -53,6 +53,7 @@ def write_export(
     _check_free(path, folder=chosen.folder, overwrite=overwrite)
     if not path.parent.is_dir():
         raise DataError(f"there is no folder {path.parent} to write {path.name} into")
+    distilled = distilled.decoded()
     if chosen.folder:
         _write_folder(path, lambda partial: chosen.write(partial, distilled))
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import pad
 
 from distilset.data.normalise import Transform, fit_transform
 from distilset.errors import ConfigError, DataError
@@ -14,15 +14,13 @@ from distilset.exchange.layouts import Where, read_stored
 from distilset.exchange.names import match_names
 from distilset.exchange.spaces import check_space, find_space, sentence, to_pixels
 from distilset.exchange.stored import Stored, check_images, check_labels, sort_by_class
+from distilset.formation import check_factor
 from distilset.types import ImageSet, ImageSpec
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A set that fits the data: pixels sorted by class, labels, and what was assumed.
-
-    ``ipc`` counts stored images; where a factor cut them up, there are more ``pixels``.
-    """
+    """A set that fits the data: stored images sorted by class, labels, and what was assumed."""
 
     pixels: Float[Tensor, "n c h w"]
     labels: Tensor
@@ -52,8 +50,7 @@ def read_set(
         ConfigError: settings that do not fit the file or each other.
     """
     check_space(space, zca=zca)
-    if factor < 1:
-        raise ConfigError(f"factor must be 1 or more; got {factor}")
+    check_factor(factor, train.spec)
     stored = read_stored(path, where or Where())
     images, labels, ipc = _fitted(stored, train, softmax)
     space = _settle(space, stored, images, zca)
@@ -64,9 +61,8 @@ def read_set(
     notes = [f"imported from {stored.layout}", *stored.notes, told]
     pixels = _padded(pixels, train.spec, notes)
     if factor > 1:
-        pixels, labels = cut(pixels, factor), labels.repeat_interleave(factor**2, 0)
         notes.append(
-            f"each of the {ipc} stored images per class was cut into {factor**2} training images "
+            f"each of the {ipc} stored images per class is cut into {factor**2} to train on "
             f"(factor {factor})"
         )
     return Imported(pixels, labels, transform, ipc, stored.layout, space, tuple(notes))
@@ -98,8 +94,11 @@ def _check_size(images: Tensor, spec: ImageSpec, space: str, factor: int) -> Non
             f"images of {'x'.join(map(str, shape))} do not fit {space} images of {spec}; "
             "give the resolution of the set (--resolution N)"
         )
-    if spec.height % factor or spec.width % factor:
-        raise ConfigError(f"factor {factor} does not divide images of {spec}")
+    if factor > 1 and shape != spec.shape:
+        raise DataError(
+            f"images of 28x28 that hold several each (factor {factor}) cannot be padded to {spec} "
+            "as the data are; cut and enlarge them first, and import the result without a factor"
+        )
 
 
 def _smaller(spec: ImageSpec) -> tuple[int, int, int] | None:
@@ -112,16 +111,3 @@ def _padded(pixels: Tensor, spec: ImageSpec, notes: list[str]) -> Tensor:
         return pixels
     notes.append("28x28 images were padded with black to 32x32, as the data are")
     return pad(pixels, (2, 2, 2, 2))
-
-
-def cut(pixels: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "m c h w"]:
-    """Cut every image into ``factor`` x ``factor`` pieces and enlarge each to the full size.
-
-    Bilinearly, as the uniform multi-formation of IDC (Kim et al., ICML 2022). The pieces of an
-    image follow each other, row by row.
-    """
-    n, channels, height, width = pixels.shape
-    h, w = height // factor, width // factor
-    pieces = pixels.reshape(n, channels, factor, h, factor, w).permute(0, 2, 4, 1, 3, 5)
-    pieces = pieces.reshape(n * factor**2, channels, h, w)
-    return interpolate(pieces, size=(height, width), mode="bilinear")

@@ -36,7 +36,7 @@ def import_set(
         space: ``pixels``, ``normalised`` or ``whitened``; ``auto`` tells by the range of values.
         index: which experiment of a file that lists several [0].
         labels: the file of the labels of a file of images alone.
-        factor: cut every image into ``factor`` x ``factor`` training images (IDC).
+        factor: every image holds ``factor`` x ``factor`` training images (IDC).
         softmax: the labels are scores; make them probabilities.
         method: the name that tables show.
 
@@ -56,17 +56,18 @@ def import_set(
     )
     imported = {"file": Path(path).name, "layout": found.layout, "space": found.space}
     settings = {"data": data_table(train.info) | {"zca": zca}, "imported": imported}
-    card = _imported_card(found, train, method)
+    card = _imported_card(found, train, method, factor)
     return DistilledSet(found.pixels, found.labels, card, found.transform, settings)
 
 
-def _imported_card(found: Imported, train: ImageSet, method: str) -> Card:
+def _imported_card(found: Imported, train: ImageSet, method: str, factor: int) -> Card:
     return Card(
         kind="distilled",
         dataset=replace(train.info, fingerprint=train.info.fingerprint or train.digest),
         classes=train.classes,
         method=method,
         ipc=found.ipc,
+        factor=factor,
         seed=0,
         zca=zca_digest(found.transform.zca),
         image=train.spec.shape,
@@ -83,6 +84,8 @@ def export_set(
     overwrite: bool = False,
 ) -> Path:
     """Write a set as ``imagefolder``, ``parquet``, ``npz``, ``pt`` or ``ddranking``.
+
+    With a factor it is the images to train on that are written; see `DistilledSet.decoded`.
 
     Raises:
         ConfigError: an unknown format.

@@ -29,8 +29,9 @@ class Episodes(Protocol):
     def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
         """Yield the image updates made with one network; each is an iterable of loss parts.
 
-        ``images`` are the leaf tensor that is optimised. All randomness comes from the task and
-        ``step``, and nothing is remembered between episodes, so that a run can stop and resume.
+        ``images`` are the leaf tensor that is optimised, the stored ones. All randomness comes from
+        the task and ``step``, and nothing is remembered between episodes, so that a run can stop
+        and resume.
         """
         ...
 
@@ -41,7 +42,9 @@ class Method(Episodes, Protocol):
 
     ``Config`` is a frozen pydantic dataclass of the method's own settings; ``defaults`` are run
     settings by section (``{"distill": {"batch_real": 256}}``) that stand unless somebody says
-    otherwise. ``notes`` are sentences for the plan, e.g. of statistics that were left out.
+    otherwise. ``notes`` are sentences for the plan, e.g. of statistics that were left out. One that
+    has ``decodes = True`` gives networks ``task.decode`` of stored images; without it a factor
+    above 1 is refused.
     """
 
     Config: ClassVar[type]

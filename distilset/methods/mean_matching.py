@@ -18,8 +18,11 @@ class MeanMatching:
 
     A method of the family says which statistics it matches, with which weights, of a network with
     so many maps. ``losses`` has those of the last update class by class, of the classes that this
-    process owns: what several processes put together as one would have.
+    process owns: what several processes put together as one would have. The means are those of
+    decoded images.
     """
+
+    decodes = True
 
     def __init__(self, task: Task, statistics: Callable[[int], Sequence[Statistic]]) -> None:
         self.task = task
@@ -28,7 +31,7 @@ class MeanMatching:
         self.engines = tuple(
             self._engine(number, statistics) for number in range(len(task.networks))
         )
-        self.groups = [engine.groups(task.ipc, task.classes) for engine in self.engines]
+        self.groups = [engine.groups(task.decoded_ipc, task.classes) for engine in self.engines]
         self.bank = make_bank(task, self.engines) if task.bank else None
         self.stream: Stream = self.bank or Fresh(task, self.engines)
 
@@ -58,10 +61,17 @@ class MeanMatching:
         task = self.task
 
         def fetch(piece: Piece) -> Float[Tensor, "n c h w"]:
-            share, rows = task.share, piece.rows
-            some = images[rows] if share is None else share.filled(images, rows, task.ipc)
+            some = task.decode(self._stored(images, piece.rows))
             return task.augmented(some, target.augmentation, piece.class_of_row)
 
         self.losses.clear()
         engine, groups = self.engines[target.network], self.groups[target.network]
         return engine.parts(groups, target.means, fetch, self.losses.append)
+
+    def _stored(
+        self, images: Float[Tensor, "own c h w"], rows: slice
+    ) -> Float[Tensor, "rows c h w"]:
+        """Return the stored images behind rows of decoded ones, which are whole classes."""
+        task, each = self.task, self.task.factor**2
+        rows = slice(rows.start // each, rows.stop // each)
+        return images[rows] if task.share is None else task.share.filled(images, rows, task.ipc)

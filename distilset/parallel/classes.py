@@ -66,7 +66,7 @@ def share_of(task: Task) -> Share | None:
         )
     counts = [min(count, task.batch_real) for count in task.train.counts]
     coupled = all(map(couples_images, task.networks))
-    cost = cost_of(counts, task.ipc, task.settings, coupled=coupled)
+    cost = cost_of(counts, task.decoded_ipc, task.settings, coupled=coupled)
     return Share(balanced(task.classes, size(), cost), rank(), total)
 
 

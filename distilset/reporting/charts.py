@@ -135,7 +135,7 @@ def _cost_chart(column: Column, group: Sequence[Result], runs: dict[str, RunFact
         if result.baseline or run is None or run.distilled.card.kind == "selection":
             free.append(result)
         elif (seconds := seconds_at(run, result.steps)) is not None:
-            paid.setdefault(result.name, []).append((seconds, result))
+            paid.setdefault(result.title, []).append((seconds, result))
     if not paid:
         return None
     most = max(seconds for points in paid.values() for seconds, _ in points)
@@ -149,7 +149,7 @@ def _cost_chart(column: Column, group: Sequence[Result], runs: dict[str, RunFact
     ]
     lines += [_free_line(x, y, result, len(paid) + i) for i, result in enumerate(free)]
     title = f"Accuracy over cost: {plain(column.title)}"
-    told = "; ".join(f"{plain(r.name)} {r.mean:.1f} %" for r in group)
+    told = "; ".join(f"{plain(r.title)} {r.mean:.1f} %" for r in group)
     return Chart(
         title=title,
         says=f"{title}. {told}. Bars are one standard deviation.",

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from distilset.card import labelled
 from distilset.errors import DataError, plain
 from distilset.store import BASELINES, METRICS, SCORES, DistilledSet
 from distilset.untrusted import MOST_ROWS, json_lines, read_text
@@ -35,8 +36,9 @@ class Result:
     """Accuracies in per cent of networks trained on one set in one way (`SETTING`).
 
     A network that diverged has NaN. ``steps`` is the number of distillation steps that the set had
-    then; ``baseline`` says that the images are no run's own. ``seconds`` is the time of training
-    and scoring them all.
+    then; ``baseline`` says that the images are no run's own; with a ``factor`` above 1 several
+    images were decoded from each stored one, which ``ipc`` counts. ``seconds`` is the time of
+    training and scoring them all.
     """
 
     name: str
@@ -50,6 +52,12 @@ class Result:
     seconds: float
     steps: int = 0
     baseline: bool = False
+    factor: int = 1
+
+    @property
+    def title(self) -> str:
+        """The name, and the factor if there is one."""
+        return labelled(self.name, self.factor)
 
     @property
     def finite(self) -> tuple[float, ...]:
@@ -203,6 +211,7 @@ def _result(
         dataset=card.dataset.name,
         fingerprint=card.dataset.fingerprint,
         ipc=card.ipc,
+        factor=card.factor,
         images=len(distilled),
         setting=dict(zip(SETTING, way, strict=True)),
         accuracies=tuple(_accuracy(row["accuracy"]) for row in rows),

@@ -9,11 +9,11 @@ import numpy as np
 LEVEL = 0.95
 RULE = (
     "Best (bold) and second-best (underlined) are marked within one column among sets of the same "
-    "data and the same number of images per class, and only where the lead is certain: the 95 % "
-    "Welch t interval of the difference of means excludes 0 against every row below. A row of one "
-    "network, or whose networks all agree, has no spread: it is never marked, and nothing is "
-    "marked as better than it. ± is the standard deviation over the n networks (ddof 0). Training "
-    "on the whole data is a reference and takes no part."
+    "data, the same number of images per class and the same factor, and only where the lead is "
+    "certain: the 95 % Welch t interval of the difference of means excludes 0 against every row "
+    "below. A row of one network, or whose networks all agree, has no spread: it is never marked, "
+    "and nothing is marked as better than it. ± is the standard deviation over the n networks "
+    "(ddof 0). Training on the whole data is a reference and takes no part."
 )
 """The rule in words, for a table's caption."""
 

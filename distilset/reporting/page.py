@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import distilset
+from distilset.card import labelled
 from distilset.catalogue import card_rows
 from distilset.errors import plain
 from distilset.files import write_text
@@ -106,10 +107,16 @@ class RunView:
         return rows
 
     @property
+    def stored(self) -> str:
+        """How many images there are, and the factor if there is one."""
+        distilled = self.facts.distilled
+        return labelled(str(len(distilled.pixels)), distilled.card.factor)
+
+    @property
     def reduction(self) -> str:
         """How many real images one of the set stands for; empty where that is not known."""
         train = self.real.train
-        return "" if train is None else f"{len(train) / len(self.facts.distilled):,.0f}"
+        return "" if train is None else f"{len(train) / len(self.facts.distilled.pixels):,.0f}"
 
     @property
     def files(self) -> list[tuple[str, str]]:

@@ -91,7 +91,7 @@ def _spread(train: ImageSet, class_index: int, number: int) -> Tensor:
 
 def png_bytes(distilled: DistilledSet) -> tuple[int, bool]:
     """Return the bytes of all images as PNG, and whether that is scaled up from a sample."""
-    pixels, n = distilled.pixels, len(distilled)
+    pixels, n = distilled.pixels, len(distilled.pixels)
     rows: Sequence[int] | Any = range(n) if n <= SAMPLE else range(0, n, -(-n // SAMPLE))
     measured = sum(len(png(to_bytes(pixels[i : i + 1].cpu())[0])) for i in rows)
     return round(measured * n / len(rows)), len(rows) < n

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from distilset.card import labelled
 from distilset.errors import plain
 from distilset.reporting.collect import SETTING, Result
 from distilset.reporting.marking import Mark, marks
@@ -84,6 +85,8 @@ class ScoreTable:
 def tabulate(results: Sequence[Result]) -> ScoreTable:
     """Arrange results: sets of the same data and images per class together, and marked there.
 
+    Those in which several images are decoded from each stored one are marked among themselves.
+
     Training on the whole data has a schedule of its own and stands in a column of its own.
     """
     columns = tuple(dict.fromkeys(Column(tuple(r.setting.values())) for r in results))
@@ -106,8 +109,8 @@ def tabulate(results: Sequence[Result]) -> ScoreTable:
         first = next(result for result in found if result is not None)
         cells = tuple(None if r is None else Cell(r, marked.get(id(r), "")) for r in found)
         rows.append(
-            Row(plain(first.name), plain(first.method), plain(first.dataset), first.ipc,
-                first.images, first.baseline, cells)
+            Row(plain(first.name), plain(labelled(first.method, first.factor)),
+                plain(first.dataset), first.ipc, first.images, first.baseline, cells)
         )  # fmt: skip
     return ScoreTable(columns, tuple(rows))
 
@@ -117,7 +120,13 @@ def _marks(results: Sequence[Result]) -> dict[int, Mark]:
     groups: dict[tuple[object, ...], list[Result]] = {}
     for result in results:
         if not result.reference and not result.diverged:
-            key = (result.fingerprint, result.dataset, result.ipc, *result.setting.values())
+            key = (
+                result.fingerprint,
+                result.dataset,
+                result.ipc,
+                result.factor,
+                *result.setting.values(),
+            )
             groups.setdefault(key, []).append(result)
     return {
         id(result): mark

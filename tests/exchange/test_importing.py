@@ -4,7 +4,8 @@ import torch
 import distilset
 from distilset.data.normalise import Transform, fit_transform
 from distilset.errors import ConfigError, DataError
-from distilset.exchange.importing import cut, read_set
+from distilset.exchange.importing import read_set
+from distilset.formation import decode
 from distilset.testing import drawn_images
 from tests.small import COUNTS, splits
 
@@ -78,18 +79,22 @@ def test_small_digits_are_padded_as_the_data_are(tmp_path):
         read_set(file, train, space="whitened", zca=True)
 
 
-def test_a_factor_cuts_images_up(tmp_path, train):
-    images = torch.arange(4.0).reshape(2, 2).repeat_interleave(4, 0).repeat_interleave(4, 1) / 4
-    pieces = cut(images.expand(2, 3, 8, 8).clone(), 2)
-    assert pieces.shape == (8, 3, 8, 8)
-    assert pieces.amin((1, 2, 3)).tolist() == pieces.amax((1, 2, 3)).tolist()
-    assert pieces[:, 0, 0, 0].tolist() == [0, 0.25, 0.5, 0.75] * 2
-    found = read_set(
-        saved(tmp_path / "x.pt", torch.rand(6, 3, 8, 8), labels_of(2)), train, factor=2
-    )
-    assert found.labels.tolist() == labels_of(8).tolist()
-    assert found.ipc == 2
-    assert "factor 2" in found.notes[-1]
+@pytest.mark.parametrize("zca", [False, True])
+def test_images_that_hold_several_are_kept_whole_and_cut_to_train_on(tmp_path, train, zca):
+    values = torch.randn(6, 3, 8, 8)
+    file = saved(tmp_path / "x.pt", values, labels_of(2))
+    made = distilset.import_set(file, train, zca=zca, factor=2)
+    assert (made.card.factor, made.card.ipc, len(made.pixels), len(made)) == (2, 2, 6, 24)
+    assert "(factor 2)" in made.card.notes[-1]
+    images, labels = made.tensors()
+    assert torch.allclose(images, decode(values, 2), atol=1e-4)
+    assert labels.tolist() == labels_of(8).tolist()
+
+
+def test_padded_images_that_hold_several_are_refused(tmp_path):
+    file = saved(tmp_path / "x.pt", torch.rand(3, 1, 28, 28) + 0.01, labels_of(1))
+    with pytest.raises(DataError, match="without a factor"):
+        read_set(file, drawn_images((1, 32, 32), COUNTS), space="pixels", factor=2)
 
 
 def test_soft_labels_are_kept_judged_and_saved(tmp_path, train):

@@ -11,6 +11,7 @@ from distilset.plan import make_plan
 from distilset.testing import drawn_images, small_config
 from tests.models.test_convnet import stages_of
 from tests.references import convnet as reference
+from tests.references.formation import decoded
 
 POWER = 4.0
 
@@ -32,13 +33,13 @@ def statistics(method, stages):
     return pairs
 
 
-def prepared(method):
+def prepared(method, factor=1):
     """A task with all real images in the batch and no augmentation; images of noise."""
     train = drawn_images((3, 8, 8), (3, 2, 4))
     config = small_config(method, {})
     config = replace(
         config,
-        distill=replace(config.distill, ipc=2, batch_real=8),
+        distill=replace(config.distill, ipc=2, factor=factor, init="noise", batch_real=8),
         augmentation=replace(config.augmentation, operations=()),
     )
     plan = make_plan(config, train)
@@ -50,13 +51,21 @@ def loss_of(plan, images, step=0):
     return sum(part for update in plan.method.episode(images, step) for part in update)
 
 
+def shown(flat, factor):
+    """The images that networks see of stored ones, class by class."""
+    stored = flat.reshape(6, 3, 8, 8)
+    seen = [one for image in stored for one in decoded(image, factor)] if factor > 1 else stored
+    return np.stack(list(seen)).reshape(3, 2 * factor**2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_loss_equals_the_formula(method):
-    plan, train, images = prepared(method)
+def test_loss_equals_the_formula(method, factor):
+    plan, train, images = prepared(method, factor)
     ours = float(loss_of(plan, images).detach())
     stages = stages_of(plan.task.network)  # still the weights of step 0
     real = [plan.task.transform.apply(train.of_class(c)).double().numpy() for c in range(3)]
-    synthetic = images.detach().double().numpy().reshape(3, 2, 3, 8, 8)
+    synthetic = shown(images.detach().double().numpy(), factor)
     expected = sum(
         weight * reference.mean_matching(real, synthetic, vector)
         for weight, vector in statistics(method, stages)
@@ -64,16 +73,16 @@ def test_loss_equals_the_formula(method):
     assert np.isclose(ours, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
-def test_gradient_equals_a_central_difference_of_the_formula(method):
-    plan, train, images = prepared(method)
+@pytest.mark.parametrize(("method", "factor"), [*((m, 1) for m in sorted(METHODS)), ("atom", 2)])
+def test_gradient_equals_a_central_difference_of_the_formula(method, factor):
+    plan, train, images = prepared(method, factor)
     loss_of(plan, images).backward()
     stages = stages_of(plan.task.network)
     real = [plan.task.transform.apply(train.of_class(c)).double().numpy() for c in range(3)]
 
     def formula(flat):
         return sum(
-            weight * reference.mean_matching(real, flat.reshape(3, 2, 3, 8, 8), vector)
+            weight * reference.mean_matching(real, shown(flat, factor), vector)
             for weight, vector in statistics(method, stages)
         )
 
@@ -82,6 +91,7 @@ def test_gradient_equals_a_central_difference_of_the_formula(method):
     step = 1e-5
     slope = (formula(start + step * direction) - formula(start - step * direction)) / (2 * step)
     assert images.grad is not None
+    assert bool((images.grad != 0).all())
     assert np.isclose(images.grad.double().numpy().reshape(-1) @ direction, slope, rtol=2e-3)
 
 
