@@ -12,7 +12,8 @@ from distilset.evaluation.score import Score
 from tests.small import ARGS, call, distil, refused, write_npz
 
 FIELDS = (
-    *("run", "method", "dataset", "ipc", "network", "norm", "protocol", "epochs", "trials"),
+    *("run", "method", "dataset", "ipc", "factor", "network", "norm", "protocol"),
+    *("epochs", "trials"),
     *("labels", "augmentation", "pixels", "split", "images", "seed", "device"),
     *("accuracy_mean", "accuracy_std", "accuracies", "seconds"),
 )
@@ -210,7 +211,7 @@ def test_a_run_from_python_needs_its_data_named(capsys, data, tmp_path):
 
 
 def test_a_diverged_network_is_null_in_json():
-    facts = dict.fromkeys(FIELDS[:-4], "x") | {"epochs": 1, "images": 1, "seed": 0, "ipc": 1}
+    facts = dict.fromkeys(FIELDS[:-4], "x") | {"epochs": 1, "images": 1, "seed": 0, "ipc": 1, "factor": 1}
     del facts["trials"]
     facts |= {"labels": "hard", "augmentation": "none", "pixels": "png"}
     row = Score.of([float("nan"), 5.0], seconds=1.0, **facts).as_row()

@@ -118,6 +118,19 @@ def test_the_plan_tells_what_will_be_done():
     assert plan.bytes > train.images.numel()
 
 
+def test_a_factor_counts_in_the_images_of_a_step_and_in_memory():
+    train = splits(counts=(12, 12, 12)).train
+    small = {**ENGINE, "chunk": 4}
+    plans = [
+        make_plan(config(distill={"factor": f, "ipc": 2}, engine=small), train) for f in (1, 2)
+    ]
+    assert [plan.images_per_step for plan in plans] == [6 + 12, 24 + 12]
+    assert plans[0].bytes < plans[1].bytes
+    rows = dict(plan_rows(plans[1], Splits(train, None)))
+    cut = "each cut into 4 to train on (factor 2)"
+    assert rows["synthetic"] == f"6 images, 2 per class, from random, {cut}"
+
+
 def test_memory_grows_with_the_synthetic_images_but_not_with_the_real_batch():
     train = splits().train
     base = make_plan(config(), train).bytes

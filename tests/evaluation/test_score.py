@@ -22,7 +22,8 @@ FACTS = {
     "device": "cpu",
 }
 FIELDS = [
-    *("run", "method", "dataset", "ipc", "network", "norm", "protocol", "epochs", "trials"),
+    *("run", "method", "dataset", "ipc", "factor", "network", "norm", "protocol"),
+    *("epochs", "trials"),
     *("labels", "augmentation", "pixels", "split", "images", "seed", "device"),
     *("accuracy_mean", "accuracy_std", "accuracies", "seconds"),
 ]
