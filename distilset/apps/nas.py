@@ -11,7 +11,7 @@ from distilset.api import train_settings
 from distilset.apps.findings import Finding, Proxy, Trainings, find, gathered, rows_text, summary
 from distilset.apps.folder import TABLE, AppFolder, check_free
 from distilset.apps.planning import Plan, plan_search
-from distilset.apps.processes import spread
+from distilset.apps.processes import in_processes
 from distilset.apps.reference import FILE, Cache, Known, read_reference, write_reference
 from distilset.apps.searchplots import draw
 from distilset.apps.space import Given
@@ -77,7 +77,7 @@ class Search:
         """
         if group.size() == 1:
             workers = min(self.plan.workers, len(tasks))
-            yield from spread(self.plan.sharing(workers), tasks, workers)
+            yield from in_processes(self.plan.sharing(workers), tasks, workers)
             return
         tasks, work = group.lead(lambda: tasks), self.plan.sharing(1)
         for number in group.numbers(len(tasks)):
