@@ -211,7 +211,8 @@ def test_a_run_from_python_needs_its_data_named(capsys, data, tmp_path):
 
 
 def test_a_diverged_network_is_null_in_json():
-    facts = dict.fromkeys(FIELDS[:-4], "x") | {"epochs": 1, "images": 1, "seed": 0, "ipc": 1, "factor": 1}
+    facts = dict.fromkeys(FIELDS[:-4], "x") | dict.fromkeys(("epochs", "images", "seed"), 1)
+    facts |= {"ipc": 1, "factor": 1}
     del facts["trials"]
     facts |= {"labels": "hard", "augmentation": "none", "pixels": "png"}
     row = Score.of([float("nan"), 5.0], seconds=1.0, **facts).as_row()
