@@ -11,8 +11,10 @@ same name. What is on file is not done again: an interrupted call goes on where 
 """
 
 import argparse
+import csv
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -65,6 +67,29 @@ def search(arguments: argparse.Namespace, runs: list[str]) -> Path:
     return Path(out)
 
 
+def without(path: Path, level: str) -> str:
+    """Return Spearman's correlations over the networks that lack a level such as norm=batch.
+
+    A look at the rows after the fact: it explains, and tests nothing.
+    """
+    from scipy.stats import spearmanr
+
+    name, _, value = level.partition("=")
+    known: dict[str, dict[str, list[float]]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row[name] != value:
+                own = known.setdefault(row["proxy"], {}).setdefault(row["member"], [])
+                own.append(float(row["accuracy"]))
+    means = {p: {m: statistics.fmean(v) for m, v in own.items()} for p, own in known.items()}
+    whole = means.pop("whole")
+    found = [
+        f"{proxy} {spearmanr([own[m] for m in whole], list(whole.values()))[0]:.2f}"
+        for proxy, own in means.items()
+    ]
+    return f"Spearman without {level} (n = {len(whole)}): {', '.join(found)}"
+
+
 def main() -> None:
     """Distil, search, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
@@ -89,7 +114,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--without", metavar="LEVEL=VALUE", help="look at FILE's rows, do no more")
     arguments = parser.parse_args()
+    if arguments.without:
+        print(without(arguments.json.with_suffix(".csv"), arguments.without))
+        return
     start = time.perf_counter()
     runs = arguments.runs or distil(arguments)
     distilled = time.perf_counter()
