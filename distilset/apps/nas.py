@@ -10,6 +10,7 @@ from pathlib import Path
 from distilset.api import train_settings
 from distilset.apps.findings import Finding, Proxy, Trainings, find, gathered, rows_text, summary
 from distilset.apps.folder import TABLE, AppFolder, check_free
+from distilset.apps.onfile import check_rows, count, percent, seconds
 from distilset.apps.planning import Plan, plan_search
 from distilset.apps.processes import spread
 from distilset.apps.reference import FILE, Cache, Known, read_reference, write_reference
@@ -45,7 +46,7 @@ class Search:
     def __post_init__(self) -> None:
         plan = self.plan
         self.cache = Cache(plan.cache_facts)
-        self.done = {row["key"] for row in self.folder.rows()}
+        self.done = set(on_file(self.folder))
         for job in plan.jobs:
             if job.proxy != WHOLE or job.key in self.done:
                 continue
@@ -101,7 +102,7 @@ class Search:
         """Write the reference, the table and the plots; return the findings."""
         plan, folder = self.plan, self.folder
         names = [member.name for member in plan.chosen.members]
-        rows = {row["key"]: row for row in folder.rows()}
+        rows = on_file(folder)
         trained = [self._trainings(proxy, names, rows) for proxy in plan.proxies]
         whole = {row["member"]: _known(row) for row in rows.values() if row["proxy"] == WHOLE}
         tests = {name: whole[name].test for name in names}
@@ -134,10 +135,32 @@ class Search:
         return gathered(proxy, names, self.plan.trials(proxy.name), own)
 
 
+def on_file(folder: AppFolder) -> dict[str, dict[str, str]]:
+    """Return the rows of a search by their keys.
+
+    Raises:
+        DataError: a row that was damaged.
+    """
+    rows = folder.rows()
+    check_rows(folder.path, rows, _check)
+    return {row["key"]: row for row in rows}
+
+
+def _check(row: Mapping[str, str]) -> None:
+    lost = [name for name in ("proxy", "member", "test", "source", "compute") if name not in row]
+    if lost:
+        raise ValueError(f"there is no column {lost[0]}")
+    key = f"{row['proxy']} | {row['member']} | {count(row, 'trial', 0)}"
+    if row["key"] != key:
+        raise ValueError(f"it says {key}")
+    count(row, "passes", 0)
+    _known(row)
+
+
 def _known(row: Mapping[str, str]) -> Known:
-    test = float(row["test"]) if row["test"] else None
-    seconds = float(row["seconds"])
-    return Known(float(row["accuracy"]), test, seconds, row["compute"], row["source"])
+    test = percent(row, "test") if row["test"] else None
+    accuracy = percent(row, "accuracy")
+    return Known(accuracy, test, seconds(row), row["compute"], row["source"])
 
 
 def open_search(
