@@ -8,7 +8,7 @@ from distilset.parallel import group
 from distilset.plan import Plan
 
 
-def spread(plan: Plan, found: Progress | None) -> Progress:
+def placed(plan: Plan, found: Progress | None) -> Progress:
     """Put where a run stands on its device; of several processes, rank 0 has read or made it."""
     if plan.task.share is not None:
         found = group.lead(lambda: found)

@@ -17,7 +17,7 @@ from distilset.initial import initial_images
 from distilset.models import pool_of
 from distilset.optimise import Record, State
 from distilset.parallel import group
-from distilset.placing import spread
+from distilset.placing import placed
 from distilset.plan import Plan, versions
 from distilset.store import Card, DistilledSet, read_settings
 
@@ -26,7 +26,7 @@ __all__ = ["Interrupted", "Progress", "begin", "carry_out", "finish", "resume"]
 
 def begin(plan: Plan) -> Progress:
     """Make the state before the first step."""
-    return spread(plan, _first(plan) if group.leads() else None)
+    return placed(plan, _first(plan) if group.leads() else None)
 
 
 def _first(plan: Plan) -> Progress:
@@ -56,7 +56,7 @@ def resume(run: Path, plan: Plan) -> Progress:
         ConfigError: if the run is further already than the steps asked for.
         DataError: if the data are not the run's, or every checkpoint is damaged.
     """
-    return spread(plan, _resumed(run, plan) if group.leads() else None)
+    return placed(plan, _resumed(run, plan) if group.leads() else None)
 
 
 def _resumed(run: Path, plan: Plan) -> Progress:

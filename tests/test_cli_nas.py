@@ -3,6 +3,7 @@ import json
 import pytest
 
 from distilset.apps.folder import read_rows
+from tests.ranks import launch, results, together
 from tests.small import call, refused
 
 ONE = ["mlp"]
@@ -43,6 +44,31 @@ def test_a_search_on_digits(run, tmp_path, capsys):
     assert {one["n"] for one in document["findings"]} == {3}
     code, _, _ = call(capsys, "report", out, "--out", tmp_path / "report.html")
     assert code == 0
+
+
+def test_processes_of_torchrun_share_a_search(run, tmp_path, capsys):
+    """Two ranks find what one process finds; they share the folder, and the first prints."""
+    alone, out, cache = tmp_path / "alone", tmp_path / "s", {"DISTILSET_CACHE": tmp_path / "cache"}
+    quick = ["--space", "tests.test_cli_nas:members", *QUICK[2:]]  # ranks are not in pytest's path
+    assert call(capsys, "nas", run, *quick, "--out", alone)[0] == 0
+    words = ["-m", "distilset", "nas", run, *quick, "--out"]
+    ended = results(launch(2, *words, out, "--json", cwd=tmp_path, **cache))
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    document = json.loads(ended[0][1])
+    assert ended[1][1:] == ("", "")
+    known = json.loads((alone / "findings.json").read_text())
+    for found in (document, known):
+        for one in found["findings"]:
+            del one["seconds"]
+    assert document == known
+    times = ("seconds", "source")
+    rows = [[{k: v for k, v in row.items() if k not in times} for row in read_rows(folder)]
+            for folder in (alone, out)]  # fmt: skip
+    assert sorted(map(str, rows[0])) == sorted(map(str, rows[1]))
+    assert "2 of" not in together(2, *words, out, "--resume", "--json", cwd=tmp_path, **cache)
+    ended = results(launch(2, *words, out, cwd=tmp_path, **cache))
+    assert ended[0][0] == 2
+    assert "holds results" in ended[0][2] or "--resume" in ended[0][2]
 
 
 def test_a_plan_names_what_is_left_out_and_trains_nothing(run, tmp_path, capsys):

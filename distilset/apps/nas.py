@@ -1,7 +1,7 @@
 """Searching for networks or settings on small sets, and how far that can be trusted."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -12,7 +12,7 @@ from distilset.apps.findings import Finding, Proxy, Trainings, find, gathered, r
 from distilset.apps.folder import TABLE, AppFolder, check_free
 from distilset.apps.onfile import check_rows, count, percent, seconds
 from distilset.apps.planning import Plan, plan_search
-from distilset.apps.processes import spread
+from distilset.apps.processes import in_processes
 from distilset.apps.reference import FILE, Cache, Known, read_reference, write_reference
 from distilset.apps.searchplots import draw
 from distilset.apps.space import Given
@@ -21,6 +21,7 @@ from distilset.apps.wish import Wish
 from distilset.evaluation.matrix import Entry
 from distilset.files import write_text
 from distilset.hardware import threads as limit_threads
+from distilset.parallel import group
 from distilset.reporting.applications import SUMMARY, write_summary
 from distilset.store import DistilledSet
 from distilset.types import Splits
@@ -56,23 +57,39 @@ class Search:
 
     def run(self, progress: Progress | None = None) -> list[Finding]:
         """Train what is missing, each on file as soon as it is there; return the findings."""
-        plan, tell = self.plan, progress or (lambda done, total, note: None)
-        jobs = plan.jobs
+        tell = progress or (lambda done, total, note: None)
         tasks: dict[str, list[Job]] = {}
-        for job in jobs:
+        for job in self.plan.jobs:
             if job.key not in self.done:
                 tasks.setdefault(job.member.name, []).append(job)
-        total = sum(plan.cost(job) for job in jobs)
-        spent = sum((plan.cost(job) for job in jobs if job.key in self.done), 0.0)
-        tell(spent, total, "")
-        workers = min(plan.workers, len(tasks))
-        work = plan.sharing(workers)
-        with closing(spread(work, list(tasks.values()), workers)) as results:
+        self._tell(tell, "")
+        with closing(self._trained(list(tasks.values()))) as results:
             for done in results:
                 self._keep(done)
-                spent += plan.cost(done.job)
-                tell(spent, total, f"{len(self.done)} of {len(jobs)} trainings")
-        return self.finish()
+                if group.size() > 1 and group.leads():  # the others keep theirs
+                    self.done = {row["key"] for row in self.folder.rows()}
+                self._tell(tell, f"{len(self.done)} of {len(self.plan.jobs)} trainings")
+        return group.lead(self.finish)
+
+    def _trained(self, tasks: Sequence[Sequence[Job]]) -> Generator[Done, None, None]:
+        """Do tasks: all of them in processes of our own, or as one of those that torchrun started.
+
+        Then each takes the next task as soon as it has time.
+        """
+        if group.size() == 1:
+            workers = min(self.plan.workers, len(tasks))
+            yield from in_processes(self.plan.sharing(workers), tasks, workers)
+            return
+        tasks, work = group.lead(lambda: tasks), self.plan.sharing(1)
+        for number in group.numbers(len(tasks)):
+            yield from work.do(tasks[number])
+        group.meet()
+
+    def _tell(self, tell: Progress, note: str) -> None:
+        if group.leads():
+            costs = {job.key: self.plan.cost(job) for job in self.plan.jobs}
+            spent = sum((cost for key, cost in costs.items() if key in self.done), 0.0)
+            tell(spent, sum(costs.values()), note)
 
     def _keep(self, done: Done) -> None:
         known = Known(done.accuracy, done.test, done.seconds, done.compute)
@@ -166,23 +183,32 @@ def _known(row: Mapping[str, str]) -> Known:
 def open_search(
     plan: Plan, out: str | PathLike[str], *, resume: bool = False, overwrite: bool = False
 ) -> Search:
-    """Take the folder of a search.
+    """Take the folder of a search; of several processes of torchrun's the first makes it.
 
     Raises:
         ConfigError: other settings than those of the search that is resumed, a reference of other
             data.
         DataError: a folder in use.
     """
-    check_free(Path(out), resume=resume, overwrite=overwrite)
     file = plan.wish.reference
     reference = {} if file is None else read_reference(file, plan.reference_facts)
+    if group.leads():
+        check_free(Path(out), resume=resume, overwrite=overwrite)
+        opened = Search(plan, _made(plan, out, resume=resume, overwrite=overwrite), reference)
+        group.meet()
+        return opened
+    group.meet()
+    return Search(plan, AppFolder(out, KIND, plan.settings, resume=True), reference)
+
+
+def _made(plan: Plan, out: str | PathLike[str], *, resume: bool, overwrite: bool) -> AppFolder:
     folder = AppFolder(out, KIND, plan.settings, resume=resume, overwrite=overwrite)
     if not folder.rows():
         for name in (FILE, FINDINGS, SUMMARY):
             (folder.path / name).unlink(missing_ok=True)
     left_out = [{"member": name, "reason": why} for name, why in plan.chosen.left_out]
     write_text(folder.path / LEFT_OUT, rows_text(["member", "reason"], left_out))
-    return Search(plan, folder, reference)
+    return folder
 
 
 def search(
@@ -238,7 +264,8 @@ def search(
         precision: ``auto``, ``bf16`` or ``fp32``.
         threads: CPU threads in all; None is as many as PyTorch takes.
         together: trainings of one network at once, at most; on a GPU what its memory allows.
-        workers: processes, which share the threads; None is one a thread on a CPU.
+        workers: processes, which share the threads; None is one a thread on a CPU. Not used under
+            torchrun, whose processes are these.
         resume: go on with what is in ``out``, or start.
         overwrite: replace an earlier search in ``out``.
         progress: called after every training.
@@ -251,7 +278,9 @@ def search(
             validation part, a reference of other data, other settings than the resumed search's.
         DataError: a folder in use, or data that do not fit a run.
     """
-    check_free(Path(out), resume=resume, overwrite=overwrite)
+    group.start()
+    if group.leads():
+        check_free(Path(out), resume=resume, overwrite=overwrite)
     entries = [_entry(run, splits, number) for number, run in enumerate(runs)]
     wish = Wish(
         space, network, sample, tuple(baselines), protocol, epochs, trials, split,

@@ -30,7 +30,7 @@ serve()
 
 @runtime_checkable
 class Doer(Protocol):
-    """What can be spread: gives results, one by one, for every task it is given."""
+    """What can be handed to processes: gives results, one by one, for every task it is given."""
 
     def do(self, task: Any, /) -> Iterable[Any]:
         """Yield the results of a task."""
@@ -41,7 +41,7 @@ class _End:
     """Sent after the last result of a task."""
 
 
-def spread(work: Doer, tasks: Sequence[Any], number: int) -> Generator[Any, None, None]:
+def in_processes(work: Doer, tasks: Sequence[Any], number: int) -> Generator[Any, None, None]:
     """Yield the results of all tasks, in whatever order they come, from ``number`` processes.
 
     With one process the work is done in this one. Workers end when the iterator is closed, and when

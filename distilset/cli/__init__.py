@@ -51,7 +51,7 @@ def _options(
         raise typer.Exit
 
 
-SPREAD = ("distill", "evaluate", "bank")
+SPREAD = ("distill", "evaluate", "bank", "nas")
 """The commands that several processes share; of the others rank 0 does the work alone."""
 
 APART = ("continual",)

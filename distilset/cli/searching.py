@@ -77,11 +77,13 @@ def nas(
     from distilset.apps.wish import Wish
     from distilset.cli.evaluating import entries_of
     from distilset.hardware import threads as limit_threads
+    from distilset.parallel import group
     from distilset.store import DistilledSet
     from distilset.terminal import stderr
 
     find_own_code(space, network)
-    check_free(out, resume=resume, overwrite=overwrite)
+    if group.leads():
+        check_free(out, resume=resume, overwrite=overwrite)
     wish = Wish(
         space, network, sample, tuple(baseline or ()), protocol, epochs, trials, split, reference,
         reference_updates, seed, train_settings(device, precision, together), threads, workers,
@@ -110,6 +112,7 @@ def _search(plan: Any, out: Path, resume: bool, overwrite: bool, console: Any) -
 
 
 def _plan_table(plan: Any, out: Path) -> Any:
+    from distilset.parallel.environment import size
     from distilset.terminal import plain_table
 
     chosen, work = plan.chosen, plan.work
@@ -120,7 +123,7 @@ def _plan_table(plan: Any, out: Path) -> Any:
         ("proxies", ", ".join(proxy.name for proxy in plan.proxies)),
         ("on a proxy", f"{work.protocol.name}, {work.trials} trainings of a network"),
         ("whole data", f"{work.whole.updates} updates of {work.whole.batch} images"),
-        ("processes", str(plan.workers)),
+        ("processes", str(plan.workers if size() == 1 else size())),
     ]
     for name, cost in plan.cost_by_proxy().items():
         tera = cost / 1e12

@@ -6,7 +6,7 @@ import pytest
 import distilset
 from distilset.apps import nas
 from distilset.apps.folder import read_rows
-from distilset.apps.processes import spread
+from distilset.apps.processes import in_processes
 from distilset.apps.trainings import EARLY, WHOLE, passes
 from distilset.errors import ConfigError, DataError
 from distilset.testing import drawn_images
@@ -132,14 +132,14 @@ def test_a_search_goes_on_where_it_stopped(made, data, chosen, tmp_path, monkeyp
     look(tmp_path / "b", chosen, data, resume=True, **options)
     assert accuracies(tmp_path / "b") == accuracies(folder)
     tasks = []
-    monkeypatch.setattr(nas, "spread", lambda work, left, n: seen(tasks, work, left, n))
+    monkeypatch.setattr(nas, "in_processes", lambda work, left, n: seen(tasks, work, left, n))
     look(tmp_path / "b", chosen, data, resume=True, **options)
     assert tasks == []
 
 
 def seen(tasks, work, left, number):
     tasks.extend(left)
-    return spread(work, left, number)
+    return in_processes(work, left, number)
 
 
 def test_other_settings_are_not_gone_on_with(made, data, chosen):
@@ -209,7 +209,7 @@ def test_hyper_parameters_are_searched_by_the_same_machinery(data, chosen, tmp_p
 
 
 def test_nothing_is_trained_where_something_is_wrong(data, chosen, tmp_path, monkeypatch):
-    monkeypatch.setattr(nas, "spread", None)
+    monkeypatch.setattr(nas, "in_processes", None)
     bare = Splits(data.train, data.test)
     other = Splits(
         *(part.with_info(val_fraction=0.5) for part in (data.train, data.test, data.val))
@@ -271,9 +271,9 @@ def test_work_is_done_here_or_in_processes_which_pass_on_what_fails():
     import tests.apps.test_nas as module  # not __main__: a worker imports it
 
     work = module.Doubling()
-    assert list(spread(work, [1, 2], 1)) == [1, 2, 2, 4]
+    assert list(in_processes(work, [1, 2], 1)) == [1, 2, 2, 4]
     with pytest.raises(ConfigError, match="a sentence"):
-        list(spread(work, ["fail", "fail"], 2))
+        list(in_processes(work, ["fail", "fail"], 2))
 
 
 def test_passes_count_the_last_smaller_batch():
