@@ -10,7 +10,7 @@ from pathlib import Path
 from distilset.api import train_settings
 from distilset.apps.findings import Finding, Proxy, Trainings, find, gathered, rows_text, summary
 from distilset.apps.folder import TABLE, AppFolder, check_free
-from distilset.apps.onfile import check_rows, count, percent, seconds
+from distilset.apps.onfile import known_of, on_file
 from distilset.apps.planning import Plan, plan_search
 from distilset.apps.processes import in_processes
 from distilset.apps.reference import FILE, Cache, Known, read_reference, write_reference
@@ -121,7 +121,7 @@ class Search:
         names = [member.name for member in plan.chosen.members]
         rows = on_file(folder)
         trained = [self._trainings(proxy, names, rows) for proxy in plan.proxies]
-        whole = {row["member"]: _known(row) for row in rows.values() if row["proxy"] == WHOLE}
+        whole = {row["member"]: known_of(row) for row in rows.values() if row["proxy"] == WHOLE}
         tests = {name: whole[name].test for name in names}
         found = find(names, trained, tests, plan.wish.seed)
         write_reference(folder.path / FILE, plan.reference_facts, {n: whole[n] for n in names})
@@ -150,34 +150,6 @@ class Search:
             if row["proxy"] == proxy.name
         }
         return gathered(proxy, names, self.plan.trials(proxy.name), own)
-
-
-def on_file(folder: AppFolder) -> dict[str, dict[str, str]]:
-    """Return the rows of a search by their keys.
-
-    Raises:
-        DataError: a row that was damaged.
-    """
-    rows = folder.rows()
-    check_rows(folder.path, rows, _check)
-    return {row["key"]: row for row in rows}
-
-
-def _check(row: Mapping[str, str]) -> None:
-    lost = [name for name in ("proxy", "member", "test", "source", "compute") if name not in row]
-    if lost:
-        raise ValueError(f"there is no column {lost[0]}")
-    key = f"{row['proxy']} | {row['member']} | {count(row, 'trial', 0)}"
-    if row["key"] != key:
-        raise ValueError(f"it says {key}")
-    count(row, "passes", 0)
-    _known(row)
-
-
-def _known(row: Mapping[str, str]) -> Known:
-    test = percent(row, "test") if row["test"] else None
-    accuracy = percent(row, "accuracy")
-    return Known(accuracy, test, seconds(row), row["compute"], row["source"])
 
 
 def open_search(

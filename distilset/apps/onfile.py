@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isnan
 from pathlib import Path
 
-from distilset.apps.folder import KEY, ROWS
+from distilset.apps.folder import KEY, ROWS, AppFolder
+from distilset.apps.reference import Known
 from distilset.errors import DataError
 from distilset.untrusted import MOST_SECONDS, number_in
 
@@ -73,3 +74,36 @@ def damaged(path: Path, key: str, why: str) -> DataError:
         f"{path / ROWS} is damaged: {key[:200]!r} has other values than were written ({why:.200}); "
         "remove its lines and go on with --resume, which does that job again"
     )
+
+
+def on_file(folder: AppFolder) -> dict[str, dict[str, str]]:
+    """Return the rows of a search by their keys.
+
+    Raises:
+        DataError: a row that was damaged.
+    """
+    rows = folder.rows()
+    check_rows(folder.path, rows, _check_training)
+    return {row["key"]: row for row in rows}
+
+
+def _check_training(row: Text) -> None:
+    lost = [name for name in ("proxy", "member", "test", "source", "compute") if name not in row]
+    if lost:
+        raise ValueError(f"there is no column {lost[0]}")
+    key = f"{row['proxy']} | {row['member']} | {count(row, 'trial', 0)}"
+    if row["key"] != key:
+        raise ValueError(f"it says {key}")
+    count(row, "passes", 0)
+    known_of(row)
+
+
+def known_of(row: Text) -> Known:
+    """Return what came of a training, from its row.
+
+    Raises:
+        ValueError: numbers that are none.
+    """
+    test = percent(row, "test") if row["test"] else None
+    accuracy = percent(row, "accuracy")
+    return Known(accuracy, test, seconds(row), row["compute"], row["source"])

@@ -4,7 +4,7 @@ import pytest
 
 from distilset.apps.curves import check_jobs, curves
 from distilset.apps.folder import AppFolder
-from distilset.apps.nas import on_file
+from distilset.apps.onfile import on_file
 from distilset.errors import DataError
 from tests.apps.test_curves import ROWS
 
