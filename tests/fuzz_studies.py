@@ -13,6 +13,7 @@ from distilset.apps.folder import AppFolder
 from distilset.apps.nas import Search, open_search
 from distilset.apps.planning import Plan, plan_search
 from distilset.apps.reference import Known, read_reference, write_reference
+from distilset.apps.space import get_space
 from distilset.apps.study import Bench, Step, Study
 from distilset.apps.trainings import WHOLE, Done
 from distilset.apps.wish import Wish
@@ -47,6 +48,16 @@ def _load_reference(folder: Path) -> object:
         assert known.accuracy != known.accuracy or 0 <= known.accuracy <= 100
         assert known.seconds < float("inf")
     return found
+
+
+def _make_space(folder: Path) -> None:
+    text = 'network = "convnet:depth=1"\n[factors]\nwidth = [8, 16]\nlr = [0.1, 0.01]\n'
+    (folder / "space.toml").write_text(text + 'augmentation = ["none", "crop+flip"]\n')
+
+
+def _load_space(folder: Path) -> object:
+    found = get_space(str(folder / "space.toml"), {"name": "convnet"})
+    return [member.name.encode() for member in found.members]
 
 
 def _make_study(folder: Path) -> None:
@@ -153,6 +164,7 @@ def _start(work: Callable[[Path], object], folder: Path) -> None:
 _JSON = either(mutate, mutate_json)
 
 LOADERS: Mapping[str, Loader] = {
+    "space": Loader(_make_space, _load_space, {"space.toml": mutate}),
     "reference": Loader(_make_reference, _load_reference, {"reference.json": _JSON}),
     "study": Loader(
         _make_study,
