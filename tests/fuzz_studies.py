@@ -148,7 +148,7 @@ def _search(folder: Path) -> object:
             accuracy = 40.0 + len(job.member.name) % 7 + 5 * (job.proxy == WHOLE)
             yield Done(job, accuracy, 30.0 if job.proxy == WHOLE else None, 0.1, "eager")
 
-    patches = {"draw": mock.DEFAULT, "spread": accuracies}
+    patches = {"draw": mock.DEFAULT, "in_processes": accuracies}
     with cached(folder), mock.patch.multiple(nas, **patches):
         opened: Search = open_search(_plan(), folder / "study", resume=True)
         found = opened.run()
