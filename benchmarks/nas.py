@@ -5,14 +5,14 @@
 
 Distils DM, DataDAM and ATOM on the training part without its validation part, with banks of
 targets (or takes ``--runs``), searches on them and on random and k-center picks and on early
-stopping, prints the table as Markdown and writes findings and rows to FILE. What is on file is not
-done again: an interrupted call goes on where it stopped. ``--dry-run`` prints the plan of the
-search, with the work in operations, after distilling.
+stopping, prints the table as Markdown and writes the findings to FILE and the rows to a CSV of the
+same name. What is on file is not done again: an interrupted call goes on where it stopped.
+``--dry-run`` prints the plan of the search, with the work in operations, after distilling.
 """
 
 import argparse
-import csv
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -101,10 +101,9 @@ def main() -> None:
     print(f"wall-clock seconds of this call: {spent}")
     if arguments.json:
         found = json.loads((folder / "findings.json").read_text("utf-8"))
-        with (folder / "rows.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        document = {"wall_seconds": spent, **found, "rows": rows}
+        document = {"wall_seconds": spent, **found}
         arguments.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+        shutil.copy(folder / "rows.csv", arguments.json.with_suffix(".csv"))
 
 
 if __name__ == "__main__":
