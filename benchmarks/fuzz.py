@@ -4,7 +4,8 @@
 
 Each loader runs in a process of its own, whose address space is limited and whose peak memory is
 measured, so that a crash is counted as well. The cases are those of tests/fuzzing.py: a case can be
-made again from the loader's name, the seed and its number. The file is written after each loader.
+made again from the loader's name, the seed and its number. The file is written after each loader;
+with ``--loader`` the others' rows stay in it.
 """
 
 import argparse
@@ -23,8 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.fuzzing
 
-from tests.fuzz_loaders import LOADERS
-from tests.fuzzing import Bench
+from tests.fuzzing import LOADERS, Bench
 
 SPARE = 6 * 2**30
 """Bytes of addresses that a child may take beyond those that it starts with."""
@@ -39,18 +39,24 @@ def main() -> None:
     parser.add_argument("--loader", action="append", help="only this one [all]; may be repeated")
     args = parser.parse_args()
     torch.set_num_threads(1)  # a forked child has no other
-    rows: dict[str, dict[str, Any]] = {}
-    outcomes: Counter[str] = Counter()
+    rows = earlier(args.json) if args.loader and args.json else {}
     about = {"torch": torch.__version__, "python": platform.python_version()}
     made = {"program": "benchmarks/fuzz.py", "cases": args.cases, "seed": args.seed, **about}
     for name in args.loader or LOADERS:
         rows[name] = in_child(name, args.cases, args.seed)
         print(name, json.dumps(rows[name]), flush=True)
-        outcomes.update(rows[name]["outcomes"])
+        outcomes = sum((Counter(row["outcomes"]) for row in rows.values()), Counter[str]())
         result = {**made, "total": sum(outcomes.values()), "outcomes": outcomes, "loaders": rows}
         if args.json:
             args.json.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"{sum(outcomes.values())} cases: {dict(outcomes)}")
+    for name, row in rows.items():
+        if "strange" in row or not {"read", "refused"} >= set(row["outcomes"]):
+            print(f"{name} is not as it must be: {row['outcomes']}")
+
+
+def earlier(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of an earlier call by loader, if there was one."""
+    return json.loads(path.read_text())["loaders"] if path.is_file() else {}
 
 
 def in_child(name: str, cases: int, seed: int) -> dict[str, Any]:

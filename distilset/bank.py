@@ -243,7 +243,9 @@ class Bank:
         mapped = self._maps.get(path.name)
         if mapped is None or index >= len(mapped):
             return None
-        return torch.from_numpy(np.array(mapped[index]))
+        row = np.array(mapped[index])
+        # none is written that is not finite: the file is damaged, and what it had is computed
+        return torch.from_numpy(row) if bool(np.isfinite(row).all()) else None
 
     def _open(self) -> dict[str, np.ndarray]:
         widths, opened = self._widths, {}

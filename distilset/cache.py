@@ -18,6 +18,7 @@ KINDS: Mapping[str, str] = {
     "transforms": "whitening (ZCA) of runs",
     "whole": "accuracies of networks trained on all images",
     "baselines": "accuracies of networks trained on selected images",
+    "reference": "accuracies of a search's networks trained on all images",
     "hardness": "scores of the selectors forgetting and el2n",
     "locks": "files that keep two processes from one piece of work",
 }
@@ -43,7 +44,13 @@ def cache_root() -> Path:
 
 
 def cache_folder(kind: str) -> Path:
-    """Return (and make) the cache folder of one kind of thing."""
+    """Return (and make) the cache folder of one kind of thing.
+
+    Raises:
+        KeyError: a kind that is not in `KINDS`, which nobody could list or clear.
+    """
+    if kind not in KINDS:
+        raise KeyError(f"{kind!r} is no kind of cache; add it to KINDS")
     folder = cache_root() / kind
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -115,7 +122,7 @@ def _about(path: Path) -> str:
             facts = document.get("header", document)["facts"]
             side = "x".join(map(str, facts["size"] or ())) or "own size"
             return f"{state}{facts['source']} ({side})"
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return ""
 

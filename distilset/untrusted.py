@@ -26,6 +26,8 @@ MOST_LINE = 2**20
 """Bytes of a line of metrics or baselines; a thousand accuracies take 20 kB."""
 MOST_ROWS = 256 * 2**20
 """Bytes of a table of scores; a million networks take 150 MB."""
+MOST_SECONDS = 1e12
+"""Seconds that something may have taken: 30,000 years."""
 MOST_DEPTH = 32
 """Levels of nesting; ours have four."""
 MOST_BITS = 1000
@@ -65,6 +67,13 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ValueError(_DEEP) from None
     _check(found, finite=False)
     return found
+
+
+def number_in(value: object, low: float = 0.0, high: float = 100.0) -> float:
+    """Return a number as a float; by default one in per cent. NaN, text and true are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{value!r:.80} is no number from {low:g} to {high:g}")
+    return float(value)
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

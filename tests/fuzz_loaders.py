@@ -1,4 +1,4 @@
-"""Every loader of files, with good input for it and how that is damaged."""
+"""Loaders of sets, data and networks, with good input for each and how that is damaged."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -47,13 +47,15 @@ Damage = Callable[[bytes, np.random.Generator], bytes]
 class Loader:
     """``make`` writes good input into a folder, ``damage`` says how each file is damaged.
 
-    ``writes`` allows it to write there; of a slow one every n-th case is run.
+    ``writes`` allows it to write there; one that ``mends`` makes anew what is damaged, or passes it
+    over, and refuses nothing; of a slow one every n-th case is run.
     """
 
     make: Callable[[Path], None]
     load: Callable[[Path], object]
     damage: Mapping[str, Damage]
     writes: bool = False
+    mends: bool = False
     every: int = 1
 
 
@@ -238,7 +240,7 @@ LOADERS: Mapping[str, Loader] = {
         },
         every=4,
     ),
-    "scores": Loader(_make_book, _load_scores, {"scores.csv": mutate}),
+    "scores": Loader(_make_book, _load_scores, {"scores.csv": mutate}, mends=True),
     "checkpoint": Loader(_make_checkpoint, load_checkpoint, {"checkpoint.safetensors": _TENSORS}),
     "settings": Loader(_make_settings, _load_settings, {"some.toml": mutate}),
     "network": Loader(_make_network, _load_network, {"net.safetensors": _TENSORS}),

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 
 from distilset.errors import DistilsetError
-from tests.fuzz_loaders import LOADERS
+from tests import fuzz_caches, fuzz_loaders, fuzz_studies
+
+LOADERS = {**fuzz_loaders.LOADERS, **fuzz_studies.LOADERS, **fuzz_caches.LOADERS}
 
 NOWHERE = "/nowhere"
 LIMIT_S = 20

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -105,6 +106,22 @@ def test_what_an_interrupted_build_left_is_cut_off():
     assert again.missing == 1
     again.build()
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("bits", [0x7C00, 0xFC00, 0x7E00])
+def test_a_target_with_numbers_that_are_never_written_is_computed(bits):
+    """Infinity, its negative, and what is no number: another value cannot be told from a good."""
+    bank = bank_of()
+    bank.build()
+    good = [bank.read(index).means for index in range(3)]
+    path = bank.path(bank.engine.statistics[0])
+    values = np.fromfile(path, np.uint16)
+    values[len(values) // 3] = bits  # the first of the second target
+    values.tofile(path)
+    again = bank_of()
+    for index in range(3):
+        for mean, before in zip(again.read(index).means, good[index], strict=True):
+            assert torch.equal(mean, before)
 
 
 @pytest.mark.parametrize("value", [torch.nan, 1e5])

@@ -62,6 +62,24 @@ def test_unknown_kinds_are_refused():
         clear("bank")
 
 
+def test_what_could_not_be_listed_is_not_kept():
+    with pytest.raises(KeyError, match="'refrence' is no kind of cache"):
+        cache_folder("refrence")
+    assert not (cache_root() / "refrence").exists()
+    for kind in KINDS:
+        (cache_folder(kind) / "x.lock" if kind == "locks" else cache_folder(kind) / "x").touch()
+    assert {entry.kind for entry in entries()} == {*KINDS}
+    clear()
+    assert entries() == []
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"facts": {"size": 3, "source": "x"}}', "[]"])
+def test_a_damaged_header_is_listed_without_what_it_is_of(text):
+    (cache_folder("mapped") / "m").mkdir()
+    (cache_folder("mapped") / "m" / "header.json").write_text(text)
+    assert [entry.about for entry in entries()] == [""]
+
+
 def test_a_name_does_not_depend_on_the_order_of_facts():
     assert canonical({"a": 1, "b": [2]}) == canonical({"b": [2], "a": 1})
 

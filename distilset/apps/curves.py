@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from distilset.apps.onfile import check_rows, count, damaged, percent
 from distilset.apps.plots import colour, figure, marker, plain, save
 from distilset.reporting.applications import Summary
 
 PLOT = "plot-accuracy"
+
+Order = dict[int, dict[int, Mapping[str, str]]]
+"""The rows of one order of the classes, by task and trial."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +132,13 @@ def curves(rows: Sequence[Mapping[str, str]], tasks: int) -> list[Curve]:
 
     Orders that do not have all their tasks yet are left out, and rows damaged by hand.
     """
-    found: dict[str, dict[int, dict[int, list[Mapping[str, str]]]]] = {}
+    found: dict[str, dict[int, Order]] = {}
     for row in rows:
         if _whole(row):
-            by_order = found.setdefault(row["method"], {})
-            by_order.setdefault(int(row["order"]), {}).setdefault(int(row["task"]), []).append(row)
+            order = found.setdefault(row["method"], {}).setdefault(int(row["order"]), {})
+            order.setdefault(int(row["task"]), {}).setdefault(int(row["trial"]), row)
     whole = {
-        method: [order for _, order in sorted(orders.items()) if len(order) == tasks]
+        method: [order for _, order in sorted(orders.items()) if _complete(order, tasks)]
         for method, orders in found.items()
     }
     return [
@@ -144,17 +148,53 @@ def curves(rows: Sequence[Mapping[str, str]], tasks: int) -> list[Curve]:
     ]
 
 
+def check_jobs(
+    path: Path, rows: Sequence[Mapping[str, str]], jobs: Sequence[str], trials: int
+) -> None:
+    """Check those of ``jobs`` that are on file in the study at ``path``: whole rows, one a trial.
+
+    Raises:
+        DataError: naming the first job whose rows are damaged.
+    """
+    wanted = {key: set[int]() for key in jobs}
+    rows = [row for row in rows if row["key"] in wanted]
+    check_rows(path, rows, _check)
+    for row in rows:
+        wanted[row["key"]].add(int(row["trial"]))
+    numbers = set(range(1, trials + 1))
+    for key in {row["key"]: None for row in rows}:
+        if wanted[key] != numbers:
+            raise damaged(path, key, f"it needs a row for each of {trials} trials")
+
+
+def _check(row: Mapping[str, str]) -> None:
+    percent(row, "accuracy")
+    order, task, _ = (count(row, name) for name in ("order", "task", "trial"))
+    for name in ("seen", "images", "bytes"):
+        count(row, name)
+    key = f"order {order}, {row.get('method')}, task {task}"
+    if row.get("key", key) != key:
+        raise ValueError(f"it says {key}")
+
+
 def _whole(row: Mapping[str, str]) -> bool:
     try:
-        float(row["accuracy"])
-        return min(int(row[name]) for name in ("order", "task", "seen", "images", "bytes")) > 0
-    except (KeyError, ValueError):
+        _check(row)
+        return "method" in row
+    except ValueError:
         return False
 
 
-def _point(task: int, orders: Sequence[Mapping[int, Sequence[Mapping[str, str]]]]) -> Point:
-    first = orders[0][task][0]
-    values = tuple(tuple(float(row["accuracy"]) for row in order[task]) for order in orders)
+def _complete(order: Order, tasks: int) -> bool:
+    """Tell whether an order has all its tasks, and the same networks after each."""
+    same = len({frozenset(trials) for trials in order.values()}) == 1
+    return same and set(order) == set(range(1, tasks + 1))
+
+
+def _point(task: int, orders: Sequence[Order]) -> Point:
+    networks = [[row for _, row in sorted(order[task].items())] for order in orders]
+    first = networks[0][0]
+    values = tuple(tuple(float(row["accuracy"]) for row in order) for order in networks)
     seen, images, size = (int(first[name]) for name in ("seen", "images", "bytes"))
     return Point(task, seen, images, size, Spread(values))
 

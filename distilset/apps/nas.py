@@ -10,6 +10,7 @@ from pathlib import Path
 from distilset.api import train_settings
 from distilset.apps.findings import Finding, Proxy, Trainings, find, gathered, rows_text, summary
 from distilset.apps.folder import TABLE, AppFolder, check_free
+from distilset.apps.onfile import known_of, on_file
 from distilset.apps.planning import Plan, plan_search
 from distilset.apps.processes import in_processes
 from distilset.apps.reference import FILE, Cache, Known, read_reference, write_reference
@@ -47,7 +48,7 @@ class Search:
     def __post_init__(self) -> None:
         plan = self.plan
         self.cache = Cache(plan.cache_facts)
-        self.done = {row["key"] for row in self.folder.rows()}
+        self.done = set(on_file(self.folder))
         for job in plan.jobs:
             if job.proxy != WHOLE or job.key in self.done:
                 continue
@@ -119,9 +120,9 @@ class Search:
         """Write the reference, the table and the plots; return the findings."""
         plan, folder = self.plan, self.folder
         names = [member.name for member in plan.chosen.members]
-        rows = {row["key"]: row for row in folder.rows()}
+        rows = on_file(folder)
         trained = [self._trainings(proxy, names, rows) for proxy in plan.proxies]
-        whole = {row["member"]: _known(row) for row in rows.values() if row["proxy"] == WHOLE}
+        whole = {row["member"]: known_of(row) for row in rows.values() if row["proxy"] == WHOLE}
         tests = {name: whole[name].test for name in names}
         found = find(names, trained, tests, plan.wish.seed)
         write_reference(folder.path / FILE, plan.reference_facts, {n: whole[n] for n in names})
@@ -150,12 +151,6 @@ class Search:
             if row["proxy"] == proxy.name
         }
         return gathered(proxy, names, self.plan.trials(proxy.name), own)
-
-
-def _known(row: Mapping[str, str]) -> Known:
-    test = float(row["test"]) if row["test"] else None
-    seconds = float(row["seconds"])
-    return Known(float(row["accuracy"]), test, seconds, row["compute"], row["source"])
 
 
 def open_search(

@@ -11,7 +11,7 @@ from distilset.cache import cache_folder
 from distilset.errors import ConfigError, DataError
 from distilset.evaluation.identity import digest_of
 from distilset.files import write_text
-from distilset.untrusted import MOST_JSON, parse_json, read_text
+from distilset.untrusted import MOST_JSON, MOST_SECONDS, number_in, parse_json, read_text
 
 FILE = "reference.json"
 CHECKED = ("schedule", "split", "data", "transform", "augmentation")
@@ -51,7 +51,7 @@ def read_reference(path: Path, facts: Mapping[str, Any]) -> dict[str, Known]:
     """
     try:
         table = parse_json(read_text(path, MOST_JSON))
-        networks = {str(name): _known(row, path) for name, row in table["networks"].items()}
+        networks = {str(name): _known(row, path.name) for name, row in table["networks"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no reference file: {error!r}") from None
     wanted = json.loads(json.dumps(dict(facts)))
@@ -79,16 +79,16 @@ def _differences(name: str, there: Any, here: Any) -> list[str]:
     return [] if there == here else [f"{name}: {there!r} there, {here!r} here"]
 
 
-def _known(row: Mapping[str, Any], path: Path) -> Known:
-    accuracy, test = row["accuracy"], row["test"]
-    if not all(value is None or 0 <= value <= 100 for value in (accuracy, test)):
-        raise ValueError(f"accuracies {accuracy!r} and {test!r}, in per cent")
+def _known(row: Mapping[str, Any], source: str) -> Known:
+    accuracy, test, compute = row["accuracy"], row["test"], row["compute"]
+    if not isinstance(compute, str):
+        raise ValueError(f"compute is {compute!r:.80}, which is no text")
     return Known(
-        nan if accuracy is None else float(accuracy),
-        None if test is None else float(test),
-        float(row["seconds"]),
-        str(row["compute"]),
-        path.name,
+        nan if accuracy is None else number_in(accuracy),
+        None if test is None else number_in(test),
+        number_in(row["seconds"], high=MOST_SECONDS),
+        compute,
+        source,
     )
 
 
@@ -105,14 +105,15 @@ class Cache:
     def read(self, member: Mapping[str, Any]) -> Known | None:
         """Return what is known of a member; None if that is nothing, or cannot be read."""
         try:
-            row = json.loads(self._path(member).read_text("utf-8"))["result"]
-            return Known(**{**row, "source": "cache"})
+            row = parse_json(read_text(self._path(member), MOST_JSON))["result"]
+            found = _known(row, "cache")
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        return found if isfinite(found.accuracy) else None
 
     def write(self, member: Mapping[str, Any], known: Known) -> None:
         """Keep what came of a member; one that diverged is not worth keeping."""
-        if isfinite(known.accuracy):
+        if isfinite(known.accuracy) and (known.test is None or isfinite(known.test)):
             document = {"key": {**self.facts, **member}, "result": asdict(known)}
             write_text(self._path(member), json.dumps(document, indent=2) + "\n")
 

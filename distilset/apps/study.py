@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from distilset.apps.curves import Curve, curves, plot, summarise
+from distilset.apps.curves import Curve, check_jobs, curves, plot, summarise
 from distilset.apps.folder import AppFolder, run_jobs, share
 from distilset.apps.remembering import check_budget, remember
 from distilset.apps.stream import class_tasks, of_classes
@@ -188,8 +188,14 @@ class Bench:
         return torch.cat([images for images, _ in pairs]), torch.cat(labels)
 
     def run(self, folder: AppFolder, watch: Watch) -> list[Curve]:
-        """Make every memory, then train on them, as far as it is not on file; write the results."""
+        """Make every memory, then train on them, as far as it is not on file; write the results.
+
+        Raises:
+            DataError: rows on file that were damaged; before anything is trained.
+        """
         jobs = [(step.key, step) for step in self.steps()]
+        keys, trials = [key for key, _ in jobs], self.study.trials
+        check_jobs(folder.path, folder.rows(), keys, trials)
         paths = {step.key: folder.work / step.folder / CARD for _, step in jobs}
         with nullcontext() if self.threads is None else limit_threads(self.threads):
             share(
@@ -205,7 +211,9 @@ class Bench:
                 lambda step: self.learn(step, folder.work),
                 lambda done, total: watch("trainings", done, total),
             )
-        found = curves(folder.rows(), self.study.tasks)
+        rows = folder.rows()
+        check_jobs(folder.path, rows, keys, trials)  # what came of hours may have been edited since
+        found = curves(rows, self.study.tasks)
         folder.finish(summarise(found, folder.settings))
         plot(found, folder.path)
         return found

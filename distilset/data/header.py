@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,18 +60,36 @@ def read_header(folder: Path) -> Header | str:
         if document["hash"] != _hash(document["header"]):
             return "its header was altered"
         header = TypeAdapter(Header).validate_python(document["header"])
+        if not _fits(header):
+            return "its header contradicts itself"
         size = (folder / PIXELS).stat().st_size
     except FileNotFoundError as error:
         return "" if error.filename == str(folder / HEADER) else "its pixels are gone"
     except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError):
         return "its header is damaged"
-    if size != header.bytes or not all(_rises(ends) for ends in header.offsets.values()):
+    if size != header.bytes:
         return f"its pixels have {size} bytes, not {header.bytes}"
     return header
 
 
-def _rises(ends: tuple[int, ...]) -> bool:
-    return ends[0] == 0 and all(a <= b for a, b in pairwise(ends))
+def _fits(header: Header) -> bool:
+    """Tell whether the parts of a header agree with each other."""
+    channels, numbers = header.shape[0], (*header.mean, *header.std)
+    return (
+        min(header.shape) > 0
+        and "train" in header.offsets
+        and header.offsets.keys() == header.digests.keys()
+        and all(_rises(ends, len(header.classes)) for ends in header.offsets.values())
+        and len(header.mean) == len(header.std) == channels
+        and all(map(isfinite, numbers))
+        and min(header.std) > 0
+        and header.skipped_count >= len(header.skipped)
+        and all(isinstance(name, str) for name in header.skipped)
+    )
+
+
+def _rises(ends: tuple[int, ...], classes: int) -> bool:
+    return len(ends) == classes + 1 and ends[0] == 0 and all(a <= b for a, b in pairwise(ends))
 
 
 def _hash(values: Any) -> str:

@@ -109,6 +109,7 @@ class Making:
         keep = np.ones(len(log.place), dtype=bool)
         keep[list(log.failed)] = False
         final, path = self._arranged(keep), self.folder / PIXELS
+        log.complete()
         if log.channels == 3 and np.array_equal(final.order, planned.order):
             log.path.replace(path)
         else:

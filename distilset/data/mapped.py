@@ -74,12 +74,12 @@ def mapped_splits(
     """
     facts = _facts(source, info, size)
     folder = cache_folder(KIND) / blake2b(canonical(facts), digest_size=16).hexdigest()
-    header = read_header(folder)
+    header = _header(folder, facts)
     if header and isinstance(header, str):
         note(f"the memory map in {folder} cannot be used, {header}; it is made anew")
     if isinstance(header, str):
         with _alone(folder, note):
-            header = read_header(folder)
+            header = _header(folder, facts)
             if isinstance(header, str):
                 header = Making(folder, source.list(), info, size, facts).run(progress, note)
                 _drop_stale(folder, facts, note)
@@ -98,6 +98,14 @@ def _facts(source: Source, info: DatasetInfo, size: Size | None) -> dict[str, ob
         "split_seed": info.split_seed,
         "pillow": PIL.__version__,
     }
+
+
+def _header(folder: Path, facts: dict[str, object]) -> Header | str:
+    """Return the header of the map of these data, else why there is none."""
+    header = read_header(folder)
+    if isinstance(header, str) or header.facts == facts:
+        return header
+    return "its header is of other data"
 
 
 @contextmanager

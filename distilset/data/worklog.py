@@ -94,6 +94,11 @@ class Worklog:
             fsync(file.fileno())
         self.noted[block.number] = noted
 
+    def complete(self) -> None:
+        """Give the file its length: the last image may be unreadable, or damage lie behind it."""
+        with self.path.open("r+b") as file:
+            file.truncate(self.bytes)
+
     def remove(self) -> None:
         """Remove both files."""
         self.log.unlink(missing_ok=True)
@@ -107,7 +112,7 @@ class Worklog:
         try:
             lines = self.log.read_text("utf-8").splitlines(keepends=True)
             same = bool(lines) and self.path.is_file() and json.loads(lines[0]) == self.head
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
         if not same:
             return False
@@ -125,7 +130,7 @@ class Worklog:
     def _holds(self, noted: Noted) -> bool:
         """Tell whether the file has a block's pixels."""
         places = self._places(noted.number)
-        if not all(0 <= at < len(places) for at in noted.failed):
+        if noted.number < 0 or not all(0 <= at < len(places) for at in noted.failed):
             return False
         size = int(np.prod(self.shape))
         hasher = blake2b(digest_size=16)
@@ -141,7 +146,7 @@ def _parse(line: str) -> Noted | None:
         values = json.loads(line)
         failed = {int(at): str(name) for at, name in values["failed"].items()}
         return Noted(int(values["number"]), bool(values["colour"]), str(values["digest"]), failed)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

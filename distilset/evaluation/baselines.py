@@ -25,7 +25,7 @@ from distilset.selectors import SELECTORS, get_selector
 from distilset.training.protocols import WHOLE, Protocol
 from distilset.training.step import TrainSettings
 from distilset.types import ImageSet
-from distilset.untrusted import MOST_JSON, parse_json, read_text
+from distilset.untrusted import MOST_JSON, MOST_SECONDS, number_in, parse_json, read_text
 
 BASELINES: tuple[str, ...] = (*SELECTORS, "whole")
 """Names of baselines: every selector, and ``whole``."""
@@ -181,4 +181,6 @@ def _read(path: Path) -> TrialResult | None:
 
 
 def _result(facts: dict[str, Any]) -> TrialResult:
-    return TrialResult(float(facts["accuracy"]), float(facts["seconds"]), str(facts["compute"]))
+    accuracy = number_in(facts["accuracy"])
+    seconds = number_in(facts["seconds"], high=MOST_SECONDS)
+    return TrialResult(accuracy, seconds, str(facts["compute"]))

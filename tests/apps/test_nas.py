@@ -188,7 +188,7 @@ def test_a_reference_of_other_data_split_or_schedule_is_refused(made, data, chos
         look(tmp_path / "b", chosen, other, reference=file)
     wrong = file.read_text().replace('"accuracy": ', '"accuracy": 9')
     (tmp_path / "wrong.json").write_text(wrong)
-    with pytest.raises(DataError, match="in per cent"):
+    with pytest.raises(DataError, match="no number from 0 to 100"):
         look(tmp_path / "b", chosen, data, reference=tmp_path / "wrong.json")
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(DataError, match="no reference file"):

@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock
 
 from distilset.cache import cache_folder
-from distilset.data import KNOWN, blocks, fit_transform, load_data, making, mapped
+from distilset.data import KNOWN, blocks, fit_transform, header, load_data, making, mapped
 from distilset.errors import ConfigError, DataError
 from distilset.hardware import memory_bytes
 from tests.data.test_hub import make_dataset, png
@@ -211,7 +211,7 @@ def test_an_interrupted_map_goes_on_where_it_was(make_folder, monkeypatch):
     assert {path.name for path in entries()[0].iterdir()} == {"header.json", "pixels.u8"}
 
 
-@pytest.mark.parametrize("damage", ["pixels", "log", "head", "short"])
+@pytest.mark.parametrize("damage", ["pixels", "log", "head", "short", "long"])
 def test_what_is_damaged_of_an_interrupted_map_is_decoded_anew(make_folder, monkeypatch, damage):
     root = make_folder({"a": 12, "b": 9})
     in_memory = load_data(root, mapped=False)
@@ -225,6 +225,8 @@ def test_what_is_damaged_of_an_interrupted_map_is_decoded_anew(make_folder, monk
         pixels.write_bytes(data)
     elif damage == "short":
         pixels.write_bytes(b"")
+    elif damage == "long":
+        pixels.write_bytes(pixels.read_bytes().ljust(5000, b"x"))
     else:
         number = 0 if damage == "head" else 2
         lines[number] = '{"number": -7, "colour": 1, "digest": "", "failed": {"99": 3}}\n'
@@ -232,7 +234,7 @@ def test_what_is_damaged_of_an_interrupted_map_is_decoded_anew(make_folder, monk
     seen = decoded(monkeypatch)
     check_same(load_data(root, mapped=True), in_memory)
     # one for the common size, then what is missing: two blocks or three, and of those kept none
-    assert len(seen) - 1 == {"pixels": 13, "log": 13, "head": 21, "short": 21}[damage]
+    assert len(seen) - 1 == {"pixels": 13, "log": 13, "head": 21, "short": 21, "long": 9}[damage]
 
 
 def test_changed_files_make_a_new_map_and_the_stale_one_goes(make_folder):
@@ -267,18 +269,43 @@ def damaged_headers(text):
     yield "was altered", json.dumps(document).encode()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("offsets", {"train": [], "test": [0, 1, 2]}, "contradicts itself"),
+        ("offsets", {"test": [0, 6, 11]}, "contradicts itself"),
+        ("classes", ["a"], "contradicts itself"),
+        ("std", [0.1], "contradicts itself"),
+        ("mean", [0.1, 0.2, float("inf")], "contradicts itself"),
+        ("shape", [-3, -8, 8], "contradicts itself"),
+        ("skipped", [["a"]], "contradicts itself"),
+        ("facts", {"version": 1}, "is of other data"),
+    ],
+)
+def test_a_header_with_a_hash_that_fits_is_not_believed_for_that(make_folder, name, value, reason):
+    root = make_folder({"a": 6, "b": 5})
+    in_memory = load_data(root, mapped=False)
+    load_data(root, mapped=True)
+    file = entries()[0] / "header.json"
+    values = json.loads(file.read_text())["header"] | {name: value}
+    file.write_text(json.dumps({"hash": header._hash(values), "header": values}))
+    notes: list[str] = []
+    check_same(load_data(root, mapped=True, note=notes.append), in_memory)
+    assert reason in notes[0]
+
+
 def test_a_damaged_map_is_made_anew_with_a_note(make_folder):
     root = make_folder({"a": 6, "b": 5})
     in_memory = load_data(root, mapped=False)
     load_data(root, mapped=True)
-    header, pixels = entries()[0] / "header.json", entries()[0] / "pixels.u8"
-    good = header.read_text()
+    head, pixels = entries()[0] / "header.json", entries()[0] / "pixels.u8"
+    good = head.read_text()
     for reason, data in damaged_headers(good):
-        header.write_bytes(data)
+        head.write_bytes(data)
         notes: list[str] = []
         check_same(load_data(root, mapped=True, note=notes.append), in_memory)
         assert "cannot be used, its header is damaged" in notes[0] or reason in notes[0]
-        assert header.read_text() == good
+        assert head.read_text() == good
     for reason, damage in (
         ("its pixels have 5 bytes", lambda: pixels.write_bytes(b"12345")),
         ("its pixels are gone", pixels.unlink),
@@ -386,10 +413,18 @@ def test_more_than_the_memory_can_be_mapped(tmp_path):
 def test_opening_reads_no_pixels(make_folder, monkeypatch):
     root = make_folder({"a": 6, "b": 5})
     load_data(root, mapped=True)
-    header, pixels = entries()[0] / "header.json", entries()[0] / "pixels.u8"
-    digest = json.loads(header.read_text())["header"]["digests"]["train"]
+    head, pixels = entries()[0] / "header.json", entries()[0] / "pixels.u8"
+    digest = json.loads(head.read_text())["header"]["digests"]["train"]
     pixels.write_bytes(b"\0" * pixels.stat().st_size)  # would give another digest and mean
     splits = load_data(root, mapped=True)
     assert splits.train.digest == splits.train.with_info(name="x").digest == digest
     assert max(splits.info.mean) > 0
     assert splits.train.take([0, 1], "val").digest != digest
+
+
+def test_an_unreadable_last_image(make_folder):
+    """Nothing is written at its place, at the end of the file."""
+    root = make_folder({"a": 40, "b": 30}, "train")
+    make_folder({"a": 9, "b": 9}, "test")
+    (root / "test" / "b" / "8.png").write_bytes(b"damaged")
+    assert both(root).info.skipped == ("test/b/8.png",)

@@ -6,6 +6,7 @@ from distilset.errors import ConfigError
 from distilset.evaluation import Trainer, TrainSettings, score_baseline
 from distilset.evaluation import baselines as module
 from distilset.evaluation.baselines import baseline_sets
+from distilset.evaluation.judge import TrialResult
 from distilset.training.protocols import Protocol
 
 
@@ -84,6 +85,17 @@ def test_damaged_cache_is_made_anew(run, trainings):
     path.write_text('{"result": ')
     assert run("whole").accuracies == first.accuracies
     assert len(trainings) == 2
+
+
+@pytest.mark.parametrize("value", ["NaN", "101", "-1", '"90"', "true", "null"])
+def test_cached_accuracies_that_are_none_do_not_count(tmp_path, value):
+    good = '{"result": {"accuracy": 90, "seconds": 1.5, "compute": "eager"}}'
+    for number in ("90", "1.5"):
+        (tmp_path / "a").write_text(good)
+        assert module._read(tmp_path / "a") == TrialResult(90.0, 1.5, "eager")
+        (tmp_path / "a").write_text(good.replace(number, value))
+        if (number, value) != ("1.5", "101"):
+            assert module._read(tmp_path / "a") is None
 
 
 def test_refusals(run, digits):

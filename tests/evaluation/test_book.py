@@ -63,6 +63,14 @@ def test_rows_of_earlier_versions_are_kept_under_the_longer_heading(path):
     assert (new["run"], new["accuracy"], new["key"]) == ("a", "2.0", "k")
 
 
+@pytest.mark.parametrize("value", ["1e999", "-1", "101", "x"])
+def test_accuracies_that_are_none_do_not_count(path, value):
+    Book().append(path, "k", FACTS, {0: result(5.25), 1: result(float("nan"))})
+    assert set(Book().read(path, "k")) == {0, 1}
+    path.write_text(path.read_text().replace("5.25", value))
+    assert set(Book().read(path, "k")) == {1}
+
+
 def test_damaged_files_are_read_as_far_as_they_go_or_refused(path):
     Book().append(path, "k", FACTS, {trial: result(float(trial)) for trial in range(3)})
     for damaged in mutations(path.read_bytes(), 60):

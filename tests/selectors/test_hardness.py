@@ -94,3 +94,23 @@ def test_a_network_that_diverges_is_told(train, monkeypatch):
     with pytest.raises(DataError, match="diverged"):
         el2n.select(train, 1, Rng(0), epochs=5)
     assert not list(cache_folder("hardness").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["zip", "short", "long", "huge", "nan", "negative"])
+def test_damaged_scores_are_not_believed(tmp_path, damage):
+    path = tmp_path / "scores.npy"
+    hardness._write(path, torch.tensor([1.0, torch.inf, 0.0]))
+    assert hardness._read(path, 3).tolist() == [1.0, float("inf"), 0.0]
+    assert hardness._read(path, 4) is None
+    good = path.read_bytes()
+    path.write_bytes(
+        {
+            "zip": b"PK\x03\x04" + good[4:],
+            "short": good[:-1],
+            "long": good + b"x",
+            "huge": good.replace(b"(3,), }", b"(3333333333,), }"),
+            "nan": good[:-4] + np.float32(np.nan).tobytes(),
+            "negative": good[:-4] + np.float32(-1).tobytes(),
+        }[damage]
+    )
+    assert hardness._read(path, 3) is None
