@@ -36,6 +36,7 @@ ARGS = [
     "--threads",
     "1",
 ]
+FAST = ("--epochs", 1, "--trials", 2, "--network", "convnet:width=8,depth=2", "--device", "cpu")
 SHAPE, COUNTS = (3, 8, 8), (6, 6, 6)
 
 
@@ -78,6 +79,11 @@ def call(capsys, *args) -> tuple[int, str, str]:
     out, err = capsys.readouterr()
     assert isinstance(code, int)
     return code, out, err
+
+
+def distill(data, out, *more) -> list[Any]:
+    """Return the words of a command that distils for three steps."""
+    return ["distill", data, "--out", out, "--steps", 3, *ARGS, *more]
 
 
 def refused(capsys, *args) -> str:

@@ -2,14 +2,12 @@
 
 import csv
 import json
-import shutil
-import sys
 
 import pytest
 
 import distilset
 from distilset.evaluation.score import Score
-from tests.small import ARGS, call, distil, refused, write_npz
+from tests.small import FAST, call, distil, distill, refused, write_npz
 
 FIELDS = (
     *("run", "method", "dataset", "ipc", "factor", "network", "norm", "protocol"),
@@ -17,38 +15,6 @@ FIELDS = (
     *("labels", "augmentation", "pixels", "split", "images", "seed", "device"),
     *("accuracy_mean", "accuracy_std", "accuracies", "seconds"),
 )
-FAST = ("--epochs", 1, "--trials", 2, "--network", "convnet:width=8,depth=2", "--device", "cpu")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_npz(tmp_path_factory.mktemp("data") / "drawn.npz")
-
-
-@pytest.fixture(scope="module")
-def made(data, tmp_path_factory):
-    """Make a distilled run and a selection once; tests copy them."""
-    folder = tmp_path_factory.mktemp("made")
-    args = ["distill", data, "--out", str(folder / "run"), "--steps", "4", "--val", "0.25", *ARGS]
-    select = ["select", data, "--out", str(folder / "chosen"), "--selector", "kcenter"]
-    for words in (args, [*select, "--ipc", "1", "--val", "0.25"]):
-        before, sys.argv = sys.argv, ["distilset", *words]
-        try:
-            with pytest.raises(SystemExit) as end:
-                distilset.cli.main()
-        finally:
-            sys.argv = before
-        assert end.value.code == 0
-    return folder
-
-
-@pytest.fixture
-def run(made, tmp_path):
-    return shutil.copytree(made / "run", tmp_path / "run")
-
-
-def distill(data, out, *more):
-    return ["distill", data, "--out", out, "--steps", 3, *ARGS, *more]
 
 
 def rows(out: str):
