@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-METHODS = ("dm", "datadam", "atom")
+METHODS = ("atom", "datadam", "dm")  # what ATOM needs of the real images serves DataDAM
 BASELINES = ("random", "kcenter", "early")
 
 
