@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from distilset.formation import cut_into
 from distilset.stated import load_preset, preset_names, preset_title
 from distilset.store import DistilledSet
 
@@ -100,8 +101,7 @@ def card_rows(distilled: DistilledSet) -> Rows:
         ("classes", f"{len(card.classes)}: {', '.join(card.classes[:10])}"
          + (" ..." if len(card.classes) > 10 else "")),
         ("images", f"{len(distilled.pixels)} of {distilled.spec}, {card.ipc} per class"
-         + f", each cut into {card.factor**2} to train on (factor {card.factor})"
-         * (card.factor > 1)),
+         + cut_into(card.factor)),
         ("method", f"{card.method}, {card.steps} steps, seed {card.seed}"),
         ("network", f"{card.network}, norm {card.norm}"),
         ("transform", "normalised" + (" and whitened (ZCA)" if card.zca else "")),

@@ -33,6 +33,11 @@ def check_factor(factor: int, spec: ImageSpec) -> None:
         )
 
 
+def cut_into(factor: int) -> str:
+    """Say, after a number of stored images, what becomes of them; nothing without a factor."""
+    return "" if factor == 1 else f", each cut into {factor**2} to train on (factor {factor})"
+
+
 def decode(images: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "m c h w"]:
     """Cut every image into ``factor`` x ``factor`` pieces and enlarge each to the full size.
 

@@ -17,7 +17,7 @@ from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
 from distilset.estimates import estimated_bytes, most, worker_bytes
-from distilset.formation import check_factor
+from distilset.formation import check_factor, cut_into
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method
@@ -248,7 +248,6 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
     carved = f", carved by split seed {info.split_seed}" if info.test_part == "carved" else ""
     val = "" if splits.val is None else f", {len(splits.val)} validation"
     whitened = "normalised, whitened (ZCA)" if config.data.zca else "normalised"
-    cut = f", each cut into {task.factor**2} to train on (factor {task.factor})" * (task.factor > 1)
     operations = ", ".join(config.augmentation.operations) or "none"
     if "augmentation" in plan.reasons:
         operations += f" ({plan.reasons['augmentation']})"
@@ -259,7 +258,8 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
         ("network", str(config.network)),
         (
             "synthetic",
-            f"{task.classes * task.ipc} images, {task.ipc} per class, from {distill.init}{cut}",
+            f"{task.classes * task.ipc} images, {task.ipc} per class, from {distill.init}"
+            + cut_into(task.factor),
         ),
         ("real batch", f"{task.batch_real} per class and step"),
         ("targets", f"a bank of {task.bank}" if task.bank else "fresh ones at every step"),

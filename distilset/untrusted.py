@@ -8,6 +8,7 @@ import json
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ def number_in(value: object, low: float = 0.0, high: float = 100.0) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ValueError(f"{value!r:.80} is no number from {low:g} to {high:g}")
     return float(value)
+
+
+def accuracy_in(text: str) -> float:
+    """Return an accuracy in per cent from a row's text; NaN is that of a network that diverged."""
+    value = float(text)
+    return value if isnan(value) else number_in(value)
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

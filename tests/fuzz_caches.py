@@ -13,7 +13,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
 
 from distilset.apps.reference import Cache, Known
@@ -34,7 +33,7 @@ from distilset.store import write_zca
 from distilset.terminal import plain_table
 from distilset.testing import drawn_images, small_config
 from distilset.untrusted import read_tensors
-from tests.fuzz_loaders import Loader
+from tests.fuzz_loaders import Loader, make_folders
 from tests.mutations import either, mutate, mutate_header, mutate_json
 
 TRAIN = drawn_images((3, 8, 8), (4, 4, 4))
@@ -51,27 +50,19 @@ def cached(folder: Path) -> Iterator[Path]:
         yield folder / "cache"
 
 
-def _make_images(folder: Path) -> None:
-    for name in ("a", "b"):
-        (folder / "data" / name).mkdir(parents=True)
-        for i, image in enumerate(TRAIN.images[:4]):
-            picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-            picture.save(folder / "data" / name / f"{i}.png")
-
-
 def _map_of(folder: Path) -> Path:
     return next(path for path in (folder / "cache" / "mapped").iterdir() if path.is_dir())
 
 
 def _make_map(folder: Path) -> None:
-    _make_images(folder)
+    make_folders(folder, each=4)
     with cached(folder):
         load_data(folder / "data", mapped=True)
     _take(_map_of(folder), folder, HEADER, PIXELS)
 
 
 def _make_unfinished(folder: Path) -> None:
-    _make_images(folder)
+    make_folders(folder, each=4)
     add = making.Worklog.add
 
     def stop(self: making.Worklog, block: blocks.Block) -> None:

@@ -189,10 +189,10 @@ def _load_images(folder: Path) -> object:
     return decode_parts([Encoded(items, np.zeros(len(items), dtype=np.int64))], (8, 8), None)
 
 
-def _make_folders(folder: Path) -> None:
+def make_folders(folder: Path, each: int = 3) -> None:
     for name in ("a", "b"):
         (folder / "data" / name).mkdir(parents=True)
-        for i, image in enumerate(TRAIN.images[:3]):
+        for i, image in enumerate(TRAIN.images[:each]):
             picture = Image.fromarray(image.permute(1, 2, 0).numpy())
             picture.save(folder / "data" / name / f"{i}.png")
 
@@ -265,7 +265,7 @@ LOADERS: Mapping[str, Loader] = {
         _make_images, _load_images, {f"x.{form.lower()}": mutate for form in IMAGE_FORMATS}
     ),
     "folders": Loader(
-        _make_folders, lambda folder: load_data(folder / "data"), {"data/a/0.png": mutate}
+        make_folders, lambda folder: load_data(folder / "data"), {"data/a/0.png": mutate}
     ),
     "export-list": Loader(
         _exported("imagefolder", "set"), _load_list, {f"set/{FILES}": _JSON}, writes=True

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
@@ -88,9 +89,12 @@ class Search:
 
     def _tell(self, tell: Progress, note: str) -> None:
         if group.leads():
-            costs = {job.key: self.plan.cost(job) for job in self.plan.jobs}
-            spent = sum((cost for key, cost in costs.items() if key in self.done), 0.0)
-            tell(spent, sum(costs.values()), note)
+            spent = sum((cost for key, cost in self._costs.items() if key in self.done), 0.0)
+            tell(spent, sum(self._costs.values()), note)
+
+    @cached_property
+    def _costs(self) -> dict[str, float]:
+        return {job.key: self.plan.cost(job) for job in self.plan.jobs}
 
     def _keep(self, done: Done) -> None:
         known = Known(done.accuracy, done.test, done.seconds, done.compute)

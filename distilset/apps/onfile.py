@@ -5,13 +5,12 @@ is one, with values that are none, cannot be: its job counts as done.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isnan
 from pathlib import Path
 
 from distilset.apps.folder import KEY, ROWS, AppFolder
 from distilset.apps.reference import Known
 from distilset.errors import DataError
-from distilset.untrusted import MOST_SECONDS, number_in
+from distilset.untrusted import MOST_SECONDS, accuracy_in, number_in
 
 MOST = 2.0**53
 """Whole numbers up to this are exact as floats, too; bytes of images have some digits fewer."""
@@ -25,8 +24,7 @@ def percent(row: Text, name: str) -> float:
     Raises:
         ValueError: anything else.
     """
-    value = float(_text(row, name))
-    return value if isnan(value) else number_in(value)
+    return accuracy_in(_text(row, name))
 
 
 def seconds(row: Text) -> float:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
-from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from distilset.files import write_text
 from distilset.parallel import group
 from distilset.parallel.jobs import spread
 from distilset.training.step import TrainSettings
-from distilset.untrusted import MOST_ROWS, MOST_SECONDS, number_in, read_text
+from distilset.untrusted import MOST_ROWS, MOST_SECONDS, accuracy_in, number_in, read_text
 
 _OWN = ("trial", "accuracy", "seconds", "compute", "key")
 
@@ -63,10 +62,8 @@ class Book:
                 continue
             try:
                 trial, compute = int(row["trial"]), row["compute"] or ""
-                accuracy = float(row["accuracy"])
-                accuracy = accuracy if isnan(accuracy) else number_in(accuracy)
                 seconds = number_in(float(row["seconds"]), high=MOST_SECONDS)
-                result = TrialResult(accuracy, seconds, compute)
+                result = TrialResult(accuracy_in(row["accuracy"]), seconds, compute)
             except (KeyError, TypeError, ValueError):
                 continue  # a row that was damaged by hand
             if self.counts(key, trial):

@@ -18,8 +18,9 @@ class Score:
     per cent, ``accuracy_std`` has ddof 0 and is the spread over ``trials``: over networks of one
     set, or, for the random baseline, over networks each with a set of its own. ``images`` is the
     number of images trained on; ``ipc`` is None for the whole data. With a ``factor`` above 1
-    ``ipc`` counts stored images, and ``factor ** 2`` are decoded from each to train on. ``pixels`` "png" are the
-    images as an 8-bit export has them; real images, which are bytes, are "float" all the same.
+    ``ipc`` counts stored images, and ``factor ** 2`` are decoded from each to train on. ``pixels``
+    "png" are the images as an 8-bit export has them; real images, which are bytes, are "float" all
+    the same.
 
     Example:
         >>> facts = dict(run="runs/a", method="atom", dataset="digits", ipc=1, network="convnet",
