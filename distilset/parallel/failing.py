@@ -13,13 +13,15 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any, NoReturn
 
 from distilset.errors import DistilsetError
 from distilset.parallel.environment import rank, size
 
 LOOK_EVERY = 1.0
+FAREWELL_SECONDS = 30.0
+"""How long the process that holds the store waits for the others at its end."""
 
 _ending = Lock()
 LOST = (
@@ -63,6 +65,12 @@ class Claims:
         with suppress(RuntimeError):
             self.store.set(f"done{rank()}", "")
 
+    def all_done(self) -> bool:
+        """Tell whether every process has ended well."""
+        with suppress(RuntimeError):
+            return self.store.check([f"done{each}" for each in range(size())])
+        return True
+
     def neighbours(self) -> dict[int, int]:
         """Return rank and number of the other processes on this machine."""
         found = {}
@@ -97,21 +105,30 @@ def _gone(process: int) -> bool:
     return state.rpartition(")")[2].split()[0] == "Z"
 
 
-def watch(claims: Claims) -> None:
-    """Start the thread that looks after the others."""
-    neighbours = claims.neighbours()
+class Watch:
+    """The thread that looks after the others, until it is stopped.
 
-    def look() -> None:
-        while True:
-            time.sleep(LOOK_EVERY)
+    It must be stopped before Python ends: Python unwinds the daemon threads that are left, and one
+    that is in PyTorch's store just then would abort the process.
+    """
+
+    def __init__(self, claims: Claims) -> None:
+        self._stopped = Event()
+        self._thread = Thread(target=self._look, args=(claims, claims.neighbours()), daemon=True)
+        self._thread.start()
+
+    def _look(self, claims: Claims, neighbours: dict[int, int]) -> None:
+        while not self._stopped.wait(LOOK_EVERY):
             if claims.taken():
-                time.sleep(LOOK_EVERY)
-                _leave(1)
-            if claims.lost(neighbours):
-                time.sleep(LOOK_EVERY)  # its error may be on its way
-                end_with(PeerLost(), claims)
+                if not self._stopped.wait(LOOK_EVERY):
+                    _leave(1)
+            elif claims.lost(neighbours) and not self._stopped.wait(LOOK_EVERY):
+                end_with(PeerLost(), claims)  # its own error would have come by now
 
-    Thread(target=look, daemon=True).start()
+    def stop(self) -> None:
+        """Stop looking, and wait for the thread to end."""
+        self._stopped.set()
+        self._thread.join()
 
 
 def end_with(error: BaseException, claims: Claims | None) -> NoReturn:

@@ -48,7 +48,7 @@ class _Group:
         self.store = PrefixStore("distilset", _get_default_store())
         self.claims = failing.Claims(self.store)
         self.claims.present()
-        failing.watch(self.claims)
+        self.watch = failing.Watch(self.claims)
         failing.speak_for(self.claims)
         self.number = 0
 
@@ -92,12 +92,16 @@ def start() -> None:
 
 
 def end() -> None:
-    """Leave the group."""
+    """Leave the group; rank 0, which may hold what the others look into, leaves last."""
     import torch.distributed as dist
 
     while _open:
         group = _open.pop()
         group.claims.done()
+        until = time.monotonic() + failing.FAREWELL_SECONDS
+        while leads() and not group.claims.all_done() and time.monotonic() < until:
+            time.sleep(0.02)
+        group.watch.stop()
         if group.ours and dist.is_initialized():
             dist.destroy_process_group()
 

@@ -46,3 +46,29 @@ def test_a_script_ends_with_the_error_of_the_first(tmp_path, how):
     assert quiet == ""
     assert told.startswith("rank 1:\nTraceback")
     assert told.rstrip().endswith("ValueError: mine")
+
+
+def test_the_thread_that_watches_is_stopped_before_python_ends(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from distilset.parallel import failing, group\n"
+        "failing.LOOK_EVERY = 0.0\n"  # it is in PyTorch's store nearly all the time
+        "group.start()\n"
+        "group.meet()\n"
+    )
+    for _ in range(3):
+        assert together(3, script, cwd=tmp_path) == ""
+
+
+def test_rank_0_waits_at_its_end_for_the_others_that_look_into_its_store(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import time\n"
+        "from distilset.parallel import environment, group\n"
+        "group.start()\n"
+        "group.meet()\n"
+        "time.sleep(4 * environment.rank())\n"
+        "print(*([] if environment.leads() else ['late']), end='')\n"
+    )
+    ended = results(launch(2, script, cwd=tmp_path))
+    assert ended == [(0, "", ""), (0, "late", "")]
