@@ -74,7 +74,7 @@ class Bank:
     def path(self, statistic: Statistic) -> Path:
         """Return the file of a statistic."""
         parts = [statistic.kind]
-        if statistic.kind != "features":
+        if statistic.on_map:
             parts += [str(statistic.layer), f"{statistic.power:g}"]
         return self.folder / f"{'-'.join(parts)}.f16"
 

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from distilset.compilation import Compiled
 from distilset.hardware import send
-from distilset.losses.means import squared_distances
 from distilset.losses.statistics import Statistic
 from distilset.models import couples_images
 from distilset.models.whole import whole_batch
@@ -128,12 +127,14 @@ def per_image(
 ) -> FunctionType:
     """Return the function from images to every statistic of every image: what gets compiled."""
     device, reduced = torch.device(settings.device).type, settings.precision == "bf16"
+    scored = any(statistic.kind == "scores" for statistic in statistics)
 
     def compute(images: Tensor) -> tuple[Tensor, ...]:
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device, torch.bfloat16, enabled=reduced):
             features = network.features(images)  # type: ignore[operator]
-        return tuple(statistic(features) for statistic in statistics)
+            scores = network.classifier(features.last) if scored else None  # type: ignore[operator]
+        return tuple(statistic(features, scores) for statistic in statistics)
 
     return compute  # type: ignore[return-value]
 
@@ -251,7 +252,7 @@ class Engine:
             means = self.means(fetch(piece), piece)
             losses = torch.stack(
                 [
-                    statistic.weight * squared_distances(mean, goal[piece.classes])
+                    statistic.weight * statistic.distances(mean, goal[piece.classes], piece.classes)
                     for statistic, mean, goal in zip(self.statistics, means, target, strict=True)
                 ]
             ).sum(0)

@@ -4,22 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import log_softmax
 
 from distilset.errors import ConfigError
 from distilset.losses.attention import channel_attention, spatial_attention
+from distilset.losses.means import squared_distances
 from distilset.types import Features
 
-Kind = Literal["features", "spatial", "channel"]
+Kind = Literal["features", "spatial", "channel", "scores"]
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """One vector per image, and the weight of its squared distance in the loss.
+    """One vector per image, and the weight of its distance in the loss.
 
     ``layer`` indexes the network's activation maps (0 is the shallowest) and ``power`` is the
-    exponent of the attention; both mean nothing for ``features``, the input of the classifier.
+    exponent of the attention; both mean nothing for ``features``, the input of the classifier, and
+    ``scores``, the logarithms of the probabilities that it gives the classes.
     """
 
     kind: Kind
@@ -27,20 +31,41 @@ class Statistic:
     layer: int = -1
     power: float = 1.0
 
-    def __str__(self) -> str:
-        return (
-            self.kind if self.kind == "features" else f"{self.kind} attention of map {self.layer}"
-        )
+    @property
+    def on_map(self) -> bool:
+        """Whether it is an attention, of one of the maps."""
+        return self.kind in ("spatial", "channel")
 
-    def __call__(self, features: Features) -> Float[Tensor, "n d"]:
-        """Compute the vectors of a batch, in float32."""
+    def __str__(self) -> str:
+        return f"{self.kind} attention of map {self.layer}" if self.on_map else self.kind
+
+    def __call__(
+        self, features: Features, scores: Float[Tensor, "n classes"] | None = None
+    ) -> Float[Tensor, "n d"]:
+        """Compute the vectors of a batch, in float32; ``scores`` are those of its images."""
         match self.kind:
             case "features":
                 return features.last.float()
+            case "scores":
+                assert scores is not None, "whoever matches scores has them computed"
+                return log_softmax(scores.float(), 1)
             case "spatial":
                 return spatial_attention(features.maps[self.layer], self.power)
             case "channel":
                 return channel_attention(features.maps[self.layer], self.power)
+
+    def distances(
+        self, means: Float[Tensor, "some d"], goals: Float[Tensor, "some d"], classes: slice
+    ) -> Float[Tensor, " some"]:
+        """Return what every class of ``classes`` adds to the loss, before the weight.
+
+        That is the squared distance of the synthetic mean from the real one; of ``scores``, the
+        cross-entropy of the synthetic images, whatever the real ones' is.
+        """
+        if self.kind == "scores":
+            own = torch.arange(classes.start, classes.stop, device=means.device)
+            return -means.gather(1, own[:, None])[:, 0]
+        return squared_distances(means, goals)
 
     def entries(self, shapes: Sequence[tuple[int, int, int]]) -> int:
         """Return the length of an attention vector, given each map's ``(C, H, W)``."""
@@ -57,7 +82,7 @@ def usable(
     is left out. An error is raised if nothing with a weight is left.
     """
     wanted = [s for s in statistics if s.weight > 0]
-    empty = tuple(s for s in wanted if s.kind != "features" and s.entries(shapes) < 2)
+    empty = tuple(s for s in wanted if s.on_map and s.entries(shapes) < 2)
     kept = tuple(s for s in wanted if s not in empty)
     if not kept:
         raise ConfigError(

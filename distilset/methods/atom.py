@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from distilset.losses.statistics import Statistic, check_layers
 from distilset.methods.base import STRICT, Layers, Power, Weight
 from distilset.methods.datadam import mmd_weight
-from distilset.methods.mean_matching import MeanMatching
+from distilset.methods.mean_matching import MeanMatching, check_classifiers
 from distilset.task import Task
 
 
@@ -17,7 +17,9 @@ class ATOMConfig:
     """Settings of ATOM; the authors released no code, so powers and weights follow DataDAM's.
 
     ``layers`` None is every activation map but the last block's. ``mmd_weight`` None is 0.01, above
-    64 pixels 0.02. ``scale`` multiplies the whole loss, as in DataDAM's released code.
+    64 pixels 0.02. ``scale`` multiplies the whole loss, as in DataDAM's released code, but not
+    ``class_weight``, that of the synthetic images' cross-entropy under the step's network: an
+    addition, which needs networks that were trained (``experts``).
     """
 
     spatial_power: Power = 4.0
@@ -26,6 +28,7 @@ class ATOMConfig:
     spatial_weight: Weight = 1.0
     channel_weight: Weight = 1.0
     mmd_weight: Weight | None = None
+    class_weight: Weight = 0.0
     scale: Weight = 100.0
 
 
@@ -42,6 +45,9 @@ class ATOM(MeanMatching):
         spatial = config.scale * config.spatial_weight
         channel = config.scale * config.channel_weight
         last = Statistic("features", config.scale * mmd_weight(config.mmd_weight, task))
+        if config.class_weight:
+            check_classifiers(task)
+        scores = Statistic("scores", config.class_weight)
 
         def statistics(maps: int) -> list[Statistic]:
             layers = check_layers(config.layers, maps)
@@ -49,6 +55,7 @@ class ATOM(MeanMatching):
                 *(Statistic("spatial", spatial, at, config.spatial_power) for at in layers),
                 *(Statistic("channel", channel, at, config.channel_power) for at in layers),
                 last,
+                scores,
             ]
 
         super().__init__(task, statistics)

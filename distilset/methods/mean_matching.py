@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from distilset.banks import make_bank
 from distilset.engine import Engine, Piece
+from distilset.errors import ConfigError
 from distilset.losses.statistics import Statistic, usable
 from distilset.methods.base import Update
 from distilset.targets import Fresh, Stream, Target
@@ -75,3 +76,21 @@ class MeanMatching:
         task, each = self.task, self.task.factor**2
         rows = slice(rows.start // each, rows.stop // each)
         return images[rows] if task.share is None else task.share.filled(images, rows, task.ipc)
+
+
+def check_classifiers(task: Task) -> None:
+    """Refuse to match classes by networks that do not know them.
+
+    Raises:
+        ConfigError: untrained networks, or one whose classifier has no name.
+    """
+    if not task.experts:
+        raise ConfigError(
+            "method.class_weight needs networks that were trained: give --experts 1 or more"
+        )
+    for network in task.networks:
+        if not isinstance(getattr(network, "classifier", None), nn.Module):
+            raise ConfigError(
+                f"method.class_weight needs a network whose last layer is its attribute "
+                f"'classifier'; {type(network).__name__} has none"
+            )
