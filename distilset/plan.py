@@ -17,6 +17,7 @@ from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
 from distilset.estimates import estimated_bytes, most, worker_bytes
+from distilset.experts import Experts
 from distilset.formation import check_factor, cut_into
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
 from distilset.initial import check_init
@@ -27,6 +28,7 @@ from distilset.parallel import group
 from distilset.parallel.classes import check_spread, share_of
 from distilset.rng import Rng
 from distilset.task import Task
+from distilset.training.step import TrainSettings
 from distilset.types import ImageSet, Splits
 
 CHECKPOINT_SECONDS = 60
@@ -145,6 +147,9 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
     bank_seed = config.distill.bank_seed
     if bank_seed is None and config.distill.bank:
         bank_seed = config.distill.seed
+    experts = config.experts
+    if experts.number and experts.seed is None:
+        experts = replace(experts, seed=config.distill.seed)
     augmentation, reasons = config.augmentation, {"precision": reason, "compile": why}
     if not train.info.mirror and "flip" in augmentation.operations:
         augmentation = augmentation.without_flip()
@@ -154,6 +159,7 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
         engine=engine,
         network=settled(config.network, train.spec),
         augmentation=augmentation,
+        experts=experts,
         distill=replace(config.distill, image_lr=lr, bank_seed=bank_seed),
     )
     return resolved, reasons
@@ -189,7 +195,20 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
             compile=engine.compile == "on",
         ),
     )
-    return replace(task, share=share_of(task))
+    return replace(task, share=share_of(task), experts=_experts(config, task))
+
+
+def _experts(config: RunConfig, task: Task) -> tuple[Experts, ...]:
+    """Return the experts of every network of a task, if it is to have any."""
+    if not config.experts.number:
+        return ()
+    settings, number = task.settings, torch.get_num_threads()
+    training = TrainSettings(settings.device, settings.precision, settings.compile)
+    transform = task.transform.to("cpu")
+    return tuple(
+        Experts(config.experts, one, task.train, transform, task.augmentation, training, number)
+        for one in task.networks
+    )
 
 
 def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
@@ -256,6 +275,7 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
         ("images", f"{task.train.spec}, {task.classes} classes, {whitened}"),
         ("method", config.method_name),
         ("network", str(config.network)),
+        *([("weights", str(config.experts))] if config.experts.number else []),
         (
             "synthetic",
             f"{task.classes * task.ipc} images, {task.ipc} per class, from {distill.init}"

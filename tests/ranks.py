@@ -31,6 +31,7 @@ CASES = {
         "settings": {"engine": {**ENGINE, "chunk": 9}},
     },
     "bank": {"bank": 3, "settings": {"engine": {**ENGINE, "chunk": 6}}},
+    "experts": {"experts": 2, "settings": {"experts": {"updates": 5, "snapshots": 2}}},
 }
 COUPLED = {
     "batch": {"norm": "batch"},
