@@ -4,17 +4,21 @@ r"""A declared grid of settings, distilled and scored by the command line, withi
         --stage norm-zca-ipc1 --minutes 60
     python benchmarks/study.py table --by norm zca power
     python benchmarks/study.py plot --by norm zca --out study.png
+    python benchmarks/study.py plot --by factor set --x distill_seconds --where ipc=10
 
 ``run`` appends a line to the CSV for every cell (setting and seed) that it lacks; a cell is begun
-only while minutes are left, and one that was interrupted goes on from its checkpoint. Choosing
-between settings is done on a validation part of the training data (``split = "val"`` in the grid).
-``table`` prints the mean accuracy of every setting over its seeds as Markdown, n and the spread
-with it; ``plot`` draws the same. Both read only the CSV.
+only while minutes are left, and one that was interrupted goes on from its checkpoint. A cell that
+fails is told of, left out, and begun again by the next ``run``; the exit code is 1 then.
+``run --list`` prints what is lacking. Choosing between settings is done on a validation part of the
+training data (``split = "val"`` in the grid). ``table`` prints the mean accuracy of every setting
+over its seeds as Markdown, n and the spread with it; ``plot`` draws the same, ``plot --x`` against
+seconds or steps. Both read only the CSV.
+
+``set`` in a grid has free settings, as ``distilset distill --set`` takes them: a text of one or
+more ``section.key=value`` is one value, a list of texts an axis.
 """
 
 import argparse
-import csv
-import itertools
 import json
 import platform
 import statistics
@@ -22,73 +26,18 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import study_views
+from study_cells import POWERS, SETTINGS, Cell, append, cells, folder, rows_of, told
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "study.csv"
-WHAT = ("data", "method", "ipc", "norm", "zca", "power", "init", "network", "seed")
-HOW = ("batch_real", "steps", "bank", "image_lr", "split", "val", "protocol", "trials")
-SETTINGS = (*WHAT, *HOW)
-SECONDS = ("distill_seconds", "evaluate_seconds")
-ACCURACY = ("accuracies", "mean", "std")
-MEASURED = (*SECONDS, *ACCURACY, "commit", "device", "threads", "precision")
-POWERS = {
-    "datadam": ("method.power",),
-    "atom": ("method.spatial_power", "method.channel_power"),
-}
-"""The settings that a power is, for each method that has one."""
-
-Cell = dict[str, str]
-
-
-def cells(grid: dict, stages: Sequence[str], data: str) -> Iterator[Cell]:
-    """Yield the cells of the stages, as the CSV has them; each once."""
-    known = [stage["name"] for stage in grid["stage"]]
-    if unknown := set(stages) - set(known):
-        raise SystemExit(f"unknown stages {sorted(unknown)}; the grid has {known}")
-    seen = set()
-    for stage in grid["stage"]:
-        if stages and stage["name"] not in stages:
-            continue
-        axes = {key: value for key, value in {**grid["common"], **stage}.items() if key != "name"}
-        lists = [value if isinstance(value, list) else [value] for value in axes.values()]
-        for values in itertools.product(*lists):
-            cell = _cell(dict(zip(axes, values, strict=True)), data)
-            if tuple(cell.values()) not in seen:
-                seen.add(tuple(cell.values()))
-                yield cell
-
-
-def _cell(values: dict, data: str) -> Cell:
-    values = {"data": data} | {name: value for name, value in values.items() if name != "like"}
-    if values["method"] not in POWERS:
-        values["power"] = ""  # dm has none: one cell for all powers
-    if wrong := set(values) ^ set(SETTINGS):
-        raise SystemExit(f"a cell of the grid needs exactly {SETTINGS}; wrong: {sorted(wrong)}")
-    return {name: _text(values[name]) for name in SETTINGS}
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def rows_of(path: Path) -> list[Cell]:
-    """Return the lines of the CSV; none if there is no file yet."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: Cell) -> None:
-    """Add a line to the CSV."""
-    new = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [*SETTINGS, *MEASURED], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+FLAGS = ("method", "ipc", "factor", "norm", "init", "batch_real", "steps", "bank", "network")
+FLAGS += ("seed",)
+"""The settings that are flags of ``distilset distill``."""
+INTERRUPTED = 130
+"""The exit code of a command that somebody stopped."""
 
 
 def distilset(*words: str) -> tuple[str, float]:
@@ -106,11 +55,13 @@ def distilling(cell: Cell, data: str, like: str | None, out: Path) -> list[str]:
     words += ["--like", like] if like else []
     words += ["--val", cell["val"]] if cell["split"] == "val" else []
     words += ["--zca" if cell["zca"] == "true" else "--no-zca"]
-    for name in ("method", "ipc", "norm", "init", "batch_real", "steps", "bank", "network", "seed"):
+    for name in FLAGS:
         words += ["--" + name.replace("_", "-"), cell[name]]
     words += ["--set", f"distill.image_lr={cell['image_lr']}"]
     for setting in POWERS.get(cell["method"], ()):
         words += ["--set", f"{setting}={cell['power']}"]
+    for pair in cell["set"].split():
+        words += ["--set", pair]
     return words
 
 
@@ -149,87 +100,61 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Measure what the CSV lacks, while minutes are left."""
+def run(arguments: argparse.Namespace) -> int:
+    """Measure what the CSV lacks, while minutes are left; return 1 where a cell failed."""
     grid = tomllib.loads(arguments.grid.read_text("utf-8"))
-    like, start = grid["common"].get("like"), time.perf_counter()
-    name = like or Path(arguments.data).name
+    name = grid["common"].get("like") or Path(arguments.data).name
     wanted = list(cells(grid, arguments.stage, name))
     known = {tuple(row[key] for key in SETTINGS) for row in rows_of(arguments.csv)}
     missing = [cell for cell in wanted if tuple(cell.values()) not in known]
     print(f"{len(wanted)} cells, {len(missing)} to do", file=sys.stderr)
+    if arguments.list:
+        for cell in missing:
+            print(told(cell, wanted))
+        return 0
+    failed = _measure_all(missing, wanted, grid["common"].get("like"), arguments)
+    if failed:
+        print(f"{failed} cells failed and are not in the CSV", file=sys.stderr)
+    return int(failed > 0)
+
+
+def _measure_all(
+    missing: list[Cell], wanted: list[Cell], like: str | None, arguments: argparse.Namespace
+) -> int:
+    """Measure cells while minutes are left; return how many failed."""
+    start, failed = time.perf_counter(), 0
     for done, cell in enumerate(missing):
         if (time.perf_counter() - start) / 60 > arguments.minutes:
             print(f"time is up: {len(missing) - done} cells are left", file=sys.stderr)
-            return
-        folder = "-".join(cell[key].replace("/", "_") or "none" for key in SETTINGS)
-        append(arguments.csv, measure(cell, arguments.data, like, arguments.out / folder))
+            break
+        try:
+            row = measure(cell, arguments.data, like, arguments.out / folder(cell))
+        except subprocess.CalledProcessError as error:
+            if error.returncode == INTERRUPTED:
+                raise SystemExit(INTERRUPTED) from None
+            failed += 1
+            print(f"failed ({error.returncode}): {told(cell, wanted)}", file=sys.stderr)
+        else:
+            append(arguments.csv, row)
+    return failed
 
 
-Settings = tuple[tuple[str, str], ...]
-
-
-def grouped(rows: Sequence[Cell], where: Sequence[str]) -> dict[Settings, list[float]]:
-    """Return the accuracies of every setting over its seeds: the mean of each seed's networks."""
-    for condition in where:
-        name, _, value = condition.partition("=")
-        if name not in SETTINGS:
-            raise SystemExit(f"unknown setting {name!r}; known are {SETTINGS}")
-        rows = [row for row in rows if row[name] == value]
-    groups: dict[Settings, list[float]] = {}
-    for row in rows:
-        key = tuple((name, row[name]) for name in SETTINGS if name != "seed")
-        groups.setdefault(key, []).append(float(row["mean"]))
-    return groups
-
-
-def varying(groups: dict[Settings, list[float]], by: Sequence[str]) -> list[str]:
-    """Return the settings that tell the groups apart; those of ``by`` first, in their order."""
-    values = {name: {dict(key)[name] for key in groups} for name in SETTINGS if name != "seed"}
-    return [*by, *(name for name in values if name not in by and len(values[name]) > 1)]
-
-
-def shown(values: Sequence[float]) -> str:
-    """Return mean, spread over sets where there are several, and n."""
-    if len(values) == 1:
-        return f"{values[0]:.1f} (n = 1)"
-    spread = statistics.stdev(values)
-    return f"{statistics.fmean(values):.1f} ± {spread:.1f} (n = {len(values)})"
-
-
-def table(arguments: argparse.Namespace) -> None:
+def table(arguments: argparse.Namespace) -> int:
     """Print a line for every setting: what tells it apart, and its accuracy."""
-    groups = grouped(rows_of(arguments.csv), arguments.where)
-    names = varying(groups, arguments.by)
-    print("| " + " | ".join([*names, "accuracy"]) + " |")
-    print("|" + "---|" * (len(names) + 1))
-    for key, values in sorted(groups.items()):
-        setting = dict(key)
-        print("| " + " | ".join([*(setting[name] for name in names), shown(values)]) + " |")
+    groups = study_views.grouped(rows_of(arguments.csv), arguments.where)
+    print(study_views.table(groups, arguments.by, arguments.seconds))
+    return 0
 
 
-def plot(arguments: argparse.Namespace) -> None:
-    """Draw a bar for every setting, sorted."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    groups = grouped(rows_of(arguments.csv), arguments.where)
-    names = varying(groups, arguments.by)
-    bars = sorted((statistics.fmean(values), key, values) for key, values in groups.items())
-    figure, axes = pyplot.subplots(figsize=(8, 1 + 0.28 * len(bars)), layout="constrained")
-    labels = [", ".join(f"{name} {dict(key)[name]}" for name in names) for _, key, _ in bars]
-    axes.barh(range(len(bars)), [mean for mean, _, _ in bars], color="#2a7f7f")
-    for height, (_, _, values) in enumerate(bars):
-        axes.plot(values, [height] * len(values), "k|")
-    axes.set_yticks(range(len(bars)), labels, fontsize=7)
-    axes.set_xlabel("accuracy (%); ticks are single sets")
-    figure.savefig(arguments.out, dpi=150)
+def plot(arguments: argparse.Namespace) -> int:
+    """Draw a bar for every setting, or a line against seconds or steps."""
+    groups = study_views.grouped(rows_of(arguments.csv), arguments.where)
+    study_views.plot(groups, arguments.by, arguments.x, arguments.out)
+    return 0
 
 
-def main() -> None:
-    """Read the command line and do what it says."""
+def main(argv: list[str] | None = None) -> int:
+    """Read the command line and do what it says; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
     parser.add_argument("--csv", type=Path, default=RESULTS)
     does = parser.add_subparsers(required=True)
@@ -239,6 +164,7 @@ def main() -> None:
     running.add_argument("--stage", nargs="+", default=[], help="only these stages")
     running.add_argument("--minutes", type=float, default=float("inf"))
     running.add_argument("--out", type=Path, default=Path("runs/study"))
+    running.add_argument("--list", action="store_true", help="print the missing cells only")
     running.set_defaults(do=run)
     for function in (table, plot):
         reading = does.add_parser(function.__name__)
@@ -246,10 +172,13 @@ def main() -> None:
         reading.add_argument("--where", nargs="+", default=[], metavar="SETTING=VALUE")
         reading.set_defaults(do=function)
         if function is plot:
+            reading.add_argument("--x", choices=study_views.ACROSS, help="lines against this")
             reading.add_argument("--out", type=Path, default=Path("study.png"))
-    arguments = parser.parse_args()
-    arguments.do(arguments)
+        else:
+            reading.add_argument("--seconds", action="store_true", help="a column of seconds")
+    arguments = parser.parse_args(argv)
+    return arguments.do(arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
