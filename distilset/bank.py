@@ -279,4 +279,6 @@ def bank_key(task: Task, seed: int) -> Mapping[str, Any]:
         "threads": task.bank_threads or torch.get_num_threads(),
         "torch": torch.__version__,
         "seed": seed,
+        **({"experts": [one.digest for one in task.experts]} if task.experts else {}),
+        **({"number of experts": task.experts[0].config.number} if task.experts else {}),
     }

@@ -15,6 +15,7 @@ from distilset.errors import unknown_name
 KINDS: Mapping[str, str] = {
     "mapped": "images decoded once (data larger than memory)",
     "banks": "targets of runs with --bank",
+    "experts": "networks trained for runs with --experts",
     "transforms": "whitening (ZCA) of runs",
     "whole": "accuracies of networks trained on all images",
     "baselines": "accuracies of networks trained on selected images",

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as validated
 
 from distilset.augment import AugmentConfig
 from distilset.errors import ConfigError, unknown_name
+from distilset.experts import ExpertsConfig
 from distilset.methods import get_method
 from distilset.models import NetworkConfig
 
@@ -102,6 +103,7 @@ SECTIONS: Mapping[str, type] = {
     "distill": DistillConfig,
     "network": NetworkConfig,
     "augmentation": AugmentConfig,
+    "experts": ExpertsConfig,
     "engine": EngineConfig,
 }
 
@@ -114,6 +116,7 @@ class RunConfig:
     distill: DistillConfig
     network: NetworkConfig
     augmentation: AugmentConfig
+    experts: ExpertsConfig
     engine: EngineConfig
     method_name: str
     method: Any

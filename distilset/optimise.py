@@ -34,6 +34,14 @@ def with_rates(distill: DistillConfig) -> DistillConfig:
     return replace(distill, image_lr=distill.image_lr or rate, momentum=momentum)
 
 
+def steps_told(distill: DistillConfig) -> str:
+    """Return what a plan tells of its steps."""
+    name = ", Adam" if distill.optimizer == "adam" else ""
+    falling = " falling to 0 (cosine)" if distill.schedule == "cosine" else ""
+    rates = f"image lr {distill.image_lr:g}{falling}, momentum {distill.momentum:g}"
+    return f"{distill.steps}{name}, {rates}"
+
+
 @dataclass
 class State:
     """What a run is after ``step`` episodes; all that is needed to go on exactly.

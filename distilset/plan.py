@@ -12,22 +12,24 @@ from torch import Tensor
 
 import distilset
 from distilset.compilation import GRAPH_CALLS, resolve_compile, uses_graphs
-from distilset.config import DistillConfig, RunConfig
+from distilset.config import RunConfig
 from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
 from distilset.estimates import estimated_bytes, most, worker_bytes
+from distilset.experts import Experts
 from distilset.formation import check_factor, cut_into
 from distilset.guard import rate_of
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method
 from distilset.models import build_network, pool_of, settled
-from distilset.optimise import Record, State, descend, with_rates
+from distilset.optimise import Record, State, descend, steps_told, with_rates
 from distilset.parallel import group
 from distilset.parallel.classes import check_spread, share_of
 from distilset.rng import Rng
 from distilset.task import Task
+from distilset.training.step import TrainSettings
 from distilset.types import ImageSet, Splits
 
 CHECKPOINT_SECONDS = 60
@@ -68,9 +70,8 @@ class Plan:
 
     def start(self, images: Tensor, moments: Mapping[str, Tensor] | None = None) -> State:
         """Put images and moments on the run's device; of several processes, each its own."""
-        return State(
-            self._own(images), {name: self._own(each) for name, each in (moments or {}).items()}
-        )
+        own = {name: self._own(moment) for name, moment in (moments or {}).items()}
+        return State(self._own(images), own)
 
     def _own(self, images: Tensor) -> Tensor:
         task = self.task
@@ -80,14 +81,12 @@ class Plan:
     def descend(self, state: State, steps: int) -> Iterator[Record]:
         """Descend until ``steps`` episodes are done, as the settings say; see `descend`."""
         distill = self.config.distill
-        assert distill.image_lr is not None, "a plan has every setting"
-        assert distill.momentum is not None, "a plan has every setting"
         return descend(
             state,
             self.method,
             steps=steps,
-            image_lr=rate_of(distill.image_lr, state),
-            momentum=distill.momentum,
+            image_lr=rate_of(distill.image_lr or 1.0, state),
+            momentum=distill.momentum or 0.0,
             optimizer=distill.optimizer,
             falls_over=distill.steps if distill.schedule == "cosine" else None,
         )
@@ -162,6 +161,9 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
     bank_seed = config.distill.bank_seed
     if bank_seed is None and config.distill.bank:
         bank_seed = config.distill.seed
+    experts = config.experts
+    if experts.number and experts.seed is None:
+        experts = replace(experts, seed=config.distill.seed)
     augmentation, reasons = config.augmentation, {"precision": reason, "compile": why}
     if not train.info.mirror and "flip" in augmentation.operations:
         augmentation = augmentation.without_flip()
@@ -171,6 +173,7 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
         engine=engine,
         network=settled(config.network, train.spec),
         augmentation=augmentation,
+        experts=experts,
         distill=replace(with_rates(config.distill), bank_seed=bank_seed),
     )
     return resolved, reasons
@@ -206,7 +209,20 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
             compile=engine.compile == "on",
         ),
     )
-    return replace(task, share=share_of(task))
+    return replace(task, share=share_of(task), experts=_experts(config, task))
+
+
+def _experts(config: RunConfig, task: Task) -> tuple[Experts, ...]:
+    """Return the experts of every network of a task, if it is to have any."""
+    if not config.experts.number:
+        return ()
+    settings, number = task.settings, torch.get_num_threads()
+    training = TrainSettings(settings.device, settings.precision, settings.compile)
+    transform = task.transform.to("cpu")
+    return tuple(
+        Experts(config.experts, one, task.train, transform, task.augmentation, training, number)
+        for one in task.networks
+    )
 
 
 def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
@@ -267,6 +283,7 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
         ("images", f"{task.train.spec}, {task.classes} classes, {whitened}"),
         ("method", config.method_name),
         ("network", str(config.network)),
+        *([("weights", str(config.experts))] if config.experts.number else []),
         (
             "synthetic",
             f"{task.classes * task.ipc} images, {task.ipc} per class, from {distill.init}"
@@ -274,17 +291,10 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
         ),
         ("real batch", f"{task.batch_real} per class and step"),
         ("targets", f"a bank of {task.bank}" if task.bank else "fresh ones at every step"),
-        ("steps", _steps_told(distill)),
+        ("steps", steps_told(distill)),
         ("augmentation", operations),
         ("device", f"{engine.device}, {engine.threads} threads{task.share or ''}"),
         ("precision", f"{engine.precision}: {plan.reasons['precision']}"),
         ("compiled", f"{engine.compile}: {plan.reasons['compile']}"),
         ("seed", str(distill.seed)),
     ]
-
-
-def _steps_told(distill: DistillConfig) -> str:
-    name = ", Adam" if distill.optimizer == "adam" else ""
-    falling = " falling to 0 (cosine)" if distill.schedule == "cosine" else ""
-    rates = f"image lr {distill.image_lr:g}{falling}, momentum {distill.momentum:g}"
-    return f"{distill.steps}{name}, {rates}"

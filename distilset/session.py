@@ -13,6 +13,7 @@ from distilset.banks import Banks
 from distilset.config import RunConfig
 from distilset.data.normalise import Transform
 from distilset.errors import DataError
+from distilset.experts import asleep
 from distilset.guard import agreeing
 from distilset.hardware import threads
 from distilset.live import TensorBoard
@@ -51,6 +52,25 @@ class Session:
     def bank(self) -> Bank | Banks | None:
         """The bank of targets, if the run uses one."""
         return getattr(self.plan.method, "bank", None)
+
+    def train_experts(self, report: Report = lambda done, total: None) -> None:
+        """Train the networks that a run with experts still lacks; rank 0 does.
+
+        Raises:
+            DataError: a network diverged; a cache folder that not all processes share.
+        """
+        task = self.plan.task
+        if not any(group.lead(lambda: [bool(one.missing) for one in task.experts])):
+            return
+        start = perf_counter()
+        with told_if_full(task.experts[0].folder), threads(self.plan.config.engine.threads):
+            group.lead(lambda: task.train_experts(report))
+        if any(one.missing for one in task.experts):
+            raise DataError(
+                f"the trained networks at {task.experts[0].folder} cannot be seen by all "
+                "processes; the cache folder must be one that all machines share"
+            )
+        self.progress.note(f"{self.plan.config.experts}, in {perf_counter() - start:.0f} s")
 
     def build_bank(self, report: Report = lambda done, total: None) -> None:
         """Compute the targets that a bank still lacks."""
@@ -128,6 +148,8 @@ class Session:
             states = 2 * len(CHECKPOINTS)  # each with a kept one
             copies = 1 + states * (1 + len(MOMENTS[self.plan.config.distill.optimizer]))
             needs[self.folder.path] = max(REST, copies * images + zca + REST - self.folder.size)
+        for one in self.plan.task.experts:
+            needs[one.folder] = one.bytes
         for bank in () if self.bank is None else self.bank.parts:
             needs[bank.folder] = bank.missing_bytes
         return needs
@@ -157,14 +179,16 @@ def open_session(
         resuming = folder is not None and folder.earlier is not None
         progress = resume(folder.path, plan) if folder and resuming else begin(plan)
         measure = partial(probe, images=progress.state.images)
-        seconds, plan, notes = enduring(plan, measure, agreeing(plan.task.share))
+        with asleep(plan.task.experts):
+            seconds, plan, notes = enduring(plan, measure, agreeing(plan.task.share))
         seconds = group.lead(lambda: seconds)
         progress.note(*notes)
         session = Session(with_checkpoints(plan, seconds), progress, seconds, folder)
         session.warnings = tuple(warnings)
         if group.leads():
             check_room(session.needs())
-        return session if session.bank is None else _with_bank_time(session, session.bank)
+        with asleep(plan.task.experts):
+            return session if session.bank is None else _with_bank_time(session, session.bank)
 
 
 def _build(plan: Plan, report: Report) -> None:

@@ -51,6 +51,7 @@ FLAGS: Mapping[str, str] = {
     "seed": "distill.seed",
     "bank": "distill.bank",
     "bank_seed": "distill.bank_seed",
+    "experts": "experts.number",
     "norm": "network.norm",
     "device": "engine.device",
     "precision": "engine.precision",

@@ -1,5 +1,6 @@
 """What a method is given to work with: real images, a network to draw, keyed randomness."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from distilset.augment import AugmentConfig, Draw, augment, draw_per_class
 from distilset.data.normalise import Transform
 from distilset.engine import EngineSettings
+from distilset.experts import Experts
 from distilset.formation import decode
 from distilset.hardware import fits, send
 from distilset.models import initialise
@@ -30,11 +32,12 @@ class Task:
     The same ``step`` always gives the same network, real images and augmentation. Synthetic images
     are handed in separately: ``[classes * ipc, C, H, W]`` in normalised space, class by class.
     These are stored ones: with a ``factor`` above 1 networks see what `decode` makes of them.
-    ``pool`` holds further networks: one of all is drawn for every step. ``bank`` is the number of
-    targets of a bank, 0 for fresh ones; see `distilset.bank`. At most ``bank_workers`` processes
-    build it, each with ``bank_threads`` threads (None: PyTorch's). ``steps`` are those of the run.
-    ``share`` says which classes this process owns, if it is one of several; its synthetic images
-    are theirs.
+    ``pool`` holds further networks: one of all is drawn for every step. ``experts`` has those of
+    every network, or none: weights of networks that were trained for a while are drawn then in the
+    place of fresh ones. ``bank`` is the number of targets of a bank, 0 for fresh ones; see
+    `distilset.bank`. At most ``bank_workers`` processes build it, each with ``bank_threads``
+    threads (None: PyTorch's). ``steps`` are those of the run. ``share`` says which classes this
+    process owns, if it is one of several; its synthetic images are theirs.
     """
 
     train: ImageSet
@@ -53,6 +56,7 @@ class Task:
     steps: int = 0
     share: Share | None = None
     factor: int = 1
+    experts: tuple[Experts, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -88,7 +92,8 @@ class Task:
 
     def alone(self, number: int) -> "Task":
         """Return the same task with one of its networks only."""
-        return replace(self, network=self.networks[number], pool=())
+        experts = self.experts[number : number + 1]
+        return replace(self, network=self.networks[number], pool=(), experts=experts)
 
     def with_chunk(self, chunk: int) -> "Task":
         """Return the same task with another engine chunk; what is kept of the images is shared."""
@@ -112,10 +117,26 @@ class Task:
         return word * len(self.networks) >> 32
 
     def draw_network(self, step: int) -> nn.Module:
-        """Draw fresh weights, in place, of the step's network, and return it."""
-        network = self.networks[self.choice(step)]
-        initialise(network, self.rng, "network", step)
+        """Draw the weights, in place, of the step's network: fresh ones, or an expert's."""
+        number = self.choice(step)
+        network = self.networks[number]
+        if self.experts and not self.experts[number].asleep:
+            self.experts[number].load(network, self.rng, step)
+        else:
+            initialise(network, self.rng, "network", step)
         return network
+
+    def train_experts(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Train the experts that are missing.
+
+        Raises:
+            DataError: a network diverged.
+        """
+        whole = self if self.share is None else replace(self, share=None)
+        prepare = None if whole.whitened is not None else whole.transform.apply
+        images = self.train.images if whole.whitened is None else whole.whitened
+        for network, experts in zip(self.networks, self.experts, strict=True):
+            experts.train(network, images, self.train.labels, prepare, report)
 
     def draw_real(self, step: int) -> list[Int64[Tensor, " n"]]:
         """Draw row indices of real images, uniformly without replacement inside each class.

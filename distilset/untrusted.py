@@ -7,7 +7,7 @@ raise ValueError or OSError with a reason; who calls them names the file.
 import json
 import tomllib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -123,8 +123,10 @@ def _check(found: Any, *, finite: bool = True) -> None:
             raise ValueError("a number is infinite")
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file: its tensors, and its text.
+def read_tensors(
+    path: Path, wanted: Callable[[str], bool] = lambda name: True
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors, or those of ``wanted`` names, and its text.
 
     Shapes are checked against the file's size by the library, before anything is allocated.
 
@@ -136,7 +138,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         _check_header(path)
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = filter(wanted, file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
             return tensors, file.metadata() or {}
     except Exception as error:  # the library has errors of its own, and PyTorch's come through
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -36,6 +36,7 @@ CASES = {
         "settings": {"distill": {"batch_real": 4, "guard_every": 4}},
     },
     "bank": {"bank": 3, "settings": {"engine": {**ENGINE, "chunk": 6}}},
+    "experts": {"experts": 2, "settings": {"experts": {"updates": 5, "snapshots": 2}}},
 }
 COUPLED = {
     "batch": {"norm": "batch"},

@@ -20,7 +20,17 @@ ORDER = [
     ),
     *("hardware", "allocator", "compilation"),
     *("data", "augment", "models", "losses", "training"),
-    *("selectors", "share", "engine", "task", "parallel", "prefetch", "targets", "workers"),
+    *(
+        "selectors",
+        "share",
+        "engine",
+        "experts",
+        "task",
+        "parallel",
+        "prefetch",
+        "targets",
+        "workers",
+    ),
     *("bank", "banks"),
     *("methods", "config", "stated"),
     *(

@@ -76,7 +76,7 @@ def test_settings_state_everything_and_what_made_the_run():
     assert made["torch"] == torch.__version__
     assert set(versions()) <= set(made)
     assert set(plan.settings) == {
-        *("data", "distill", "network", "augmentation", "engine", "method", "made"),
+        *("data", "distill", "network", "augmentation", "experts", "engine", "method", "made"),
     }
 
 

@@ -81,6 +81,7 @@ def remember(
     if run is not None and (done := run.finished(config.distill.steps)) is not None:
         return done
     session = open_session(config, train, run, transform=transform)
+    session.train_experts()
     session.build_bank()
     for record in session.records():
         if progress is not None:

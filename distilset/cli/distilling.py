@@ -11,7 +11,7 @@ from distilset.cli import options as o
 from distilset.cli.reading import find_own_code, load
 
 LOOK = ("method", "network", "norm", "batch_real", "seed", "resolution", "like", "val")
-LOOK += ("split_seed", "zca", "mapped", "device", "precision", "compile_", "threads")
+LOOK += ("experts", "split_seed", "zca", "mapped", "device", "precision", "compile_", "threads")
 STATED = (*LOOK, "ipc", "factor", "steps", "init", "bank", "optimizer", "checkpoint_every")
 """The parameters that state a setting of the same name."""
 
@@ -36,6 +36,7 @@ def distill(
         int | None,
         typer.Option(help="Targets computed once and used again; 0 is fresh ones [0]."),
     ] = None,
+    experts: o.Experts = None,
     optimizer: Annotated[
         str | None, typer.Option(help="How the images descend: sgd or adam [sgd].")
     ] = None,
@@ -78,6 +79,7 @@ def bank(
     network: o.Network = None,
     norm: o.Norm = None,
     batch_real: o.BatchReal = None,
+    experts: o.Experts = None,
     preset: o.Preset = None,
     set_: o.Set = None,
     resolution: o.Resolution = None,
@@ -108,6 +110,7 @@ def bank(
     session = open_session(config, load(config.data, console).train)
     assert session.bank is not None, "a plan with distill.bank has a bank"
     missing = session.bank.missing
+    session.train_experts(counter(console, "training experts"))
     session.build_bank(counter(console, "building the bank"))
     stdout().print(f"bank of {size} targets: {missing} built, the rest was there", markup=False)
 
@@ -156,6 +159,7 @@ def _run(session: Any, console: Any) -> None:
     total, first = config.distill.steps, session.progress.state.step
     base = session.progress.seconds
     path = session.folder.path
+    session.train_experts(counter(console, "training experts"))
     session.build_bank(counter(console, "building the bank"))
     try:
         with stopping() as stop, bar(console, "distilling", total, first) as shown:

@@ -46,6 +46,10 @@ Norm = Annotated[
     typer.Option(help="Norm, e.g. none, batch, layer, instance or group [the network's]."),
 ]
 BatchReal = Annotated[int | None, typer.Option(help="Real images per class and step [by method].")]
+Experts = Annotated[
+    int | None,
+    typer.Option(help="Networks trained on DATA for a while, to match; 0 is untrained ones [0]."),
+]
 Preset = Annotated[
     str | None, typer.Option(help="A preset (distilset list presets) or a TOML file.")
 ]

@@ -1,0 +1,270 @@
+"""Experts: networks trained on the real images for a while, in the place of untrained ones.
+
+The papers match untrained networks. What separates the classes is seen better by networks that were
+trained, and best by some at every stage of training (IDM, Zhao et al., CVPR 2023; DANCE, Zhang et
+al., 2024). A run with experts trains a few once, keeps their weights at equally spaced moments, and
+draws one of these states for every step. They lie in the cache, named by a hash of all that shapes
+them, and serve every run that looks at the same data in the same way.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict
+from hashlib import blake2b
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from filelock import FileLock
+from jaxtyping import Float
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as validated
+from torch import Tensor, nn
+
+from distilset.augment import AugmentConfig
+from distilset.cache import cache_folder
+from distilset.data.normalise import Transform
+from distilset.data.zca import zca_digest
+from distilset.errors import DataError
+from distilset.files import write_atomically
+from distilset.models import code_digest, initialise
+from distilset.rng import Rng
+from distilset.training.protocols import Protocol
+from distilset.training.step import TrainSettings, settle
+from distilset.training.trainer import Trainer
+from distilset.types import ImageSet
+from distilset.untrusted import read_tensors
+
+VERSION = 1
+BATCH, LEARNING_RATE, WARMUP, CLIP = 128, 0.04, 0.1, 2.0
+"""The schedule is that of the baseline ``whole``, which trains every network that there is."""
+
+Report = Callable[[int, int], None]
+
+
+@validated(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+class ExpertsConfig:
+    """How many networks are trained on the real images, and for how long; 0 is none.
+
+    Each is trained for ``updates`` batches of 128 images, augmented as the run's are, and kept at
+    ``snapshots`` equally spaced moments, the last at its end. ``seed`` None is the run's: runs with
+    the same one share their experts, so that a spread over seeds is one over experts, too.
+    """
+
+    number: Annotated[int, Field(ge=0)] = 0
+    updates: Annotated[int, Field(ge=1)] = 400
+    snapshots: Annotated[int, Field(ge=1)] = 8
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+
+    def __str__(self) -> str:
+        networks = f"{self.number} network" + "s" * (self.number != 1)
+        return (
+            f"{networks} trained on the real images for {self.updates} updates of {BATCH}, "
+            f"at {self.snapshots} moments"
+        )
+
+    @property
+    def moments(self) -> tuple[int, ...]:
+        """The numbers of updates after which weights are kept."""
+        parts = range(1, self.snapshots + 1)
+        return tuple(max(1, self.updates * part // self.snapshots) for part in parts)
+
+
+class Experts:
+    """The experts of one network, in a folder of the cache.
+
+    Args:
+        network: what is trained; only its build counts, and it is left as it is.
+        train: the real images, all of them.
+        settings: with what to compute; compiled where that pays.
+        threads: CPU threads of the training, which shape its bits.
+    """
+
+    def __init__(
+        self,
+        config: ExpertsConfig,
+        network: nn.Module,
+        train: ImageSet,
+        transform: Transform,
+        augmentation: AugmentConfig,
+        settings: TrainSettings,
+        threads: int,
+    ) -> None:
+        self.config, self.augmentation = config, augmentation
+        passes = config.number * config.updates * BATCH
+        self.settings, _ = settle(settings, passes, train.spec)
+        self.shapes = {name: tuple(v.shape) for name, v in network.state_dict().items()}
+        self.key = {
+            "version": VERSION,
+            "train": train.digest,
+            "mean": list(transform.mean),
+            "std": list(transform.std),
+            "zca": transform.zca is not None and zca_digest(transform.zca),
+            "network": repr(network),
+            "code": code_digest(network, train.spec),
+            "augmentation": asdict(augmentation),  # type: ignore[call-overload]
+            "updates": config.updates,
+            "snapshots": config.snapshots,
+            "seed": config.seed or 0,
+            "settings": asdict(self.settings),
+            "threads": threads,
+            "torch": torch.__version__,
+        }
+        text = json.dumps(self.key, sort_keys=True).encode()
+        self.digest = blake2b(text, digest_size=16).hexdigest()
+        self.folder = cache_folder("experts") / self.digest
+        self.asleep = False
+
+    def path(self, number: int) -> Path:
+        """Return the file of an expert: tensors by snapshot and name."""
+        return self.folder / f"{number}.safetensors"
+
+    @property
+    def missing(self) -> list[int]:
+        """The numbers of the experts that are still to be trained."""
+        return [n for n in range(self.config.number) if not self.path(n).is_file()]
+
+    @property
+    def bytes(self) -> int:
+        """The bytes on disk that the missing ones will take."""
+        values = sum(torch.Size(shape).numel() for shape in self.shapes.values())
+        return 4 * values * self.config.snapshots * len(self.missing)
+
+    def train(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        prepare: Callable[[Tensor], Tensor] | None,
+        report: Report = lambda done, total: None,
+    ) -> None:
+        """Train what is missing; one process at a time does, another finds the work done.
+
+        Args:
+            network: what is trained; a copy is.
+            images: ``[n, C, H, W]`` in normalised space, or what ``prepare`` brings there.
+            labels: class indices ``[n]``.
+            prepare: brings a batch into normalised space; None where the images are there.
+            report: called with the updates done and their total.
+
+        Raises:
+            DataError: a network diverged.
+        """
+        if not self.missing:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "lock"):
+            (self.folder / "key.json").write_text(json.dumps(self.key, indent=2) + "\n", "utf-8")
+            missing = self.missing
+            trainer = Trainer(deepcopy(network).requires_grad_(True), self.settings)
+            total = len(missing) * self.config.updates
+            for done, number in enumerate(missing):
+                before = done * self.config.updates
+
+                def tell(updates: int, _: int, before: int = before) -> None:
+                    report(before + updates, total)
+
+                self._write(number, self._fit(trainer, number, images, labels, prepare, tell))
+
+    def _fit(
+        self,
+        trainer: Trainer,
+        number: int,
+        images: Tensor,
+        labels: Tensor,
+        prepare: Callable[[Tensor], Tensor] | None,
+        report: Report,
+    ) -> dict[str, Tensor]:
+        """Train one expert from fresh weights; return its snapshots."""
+        rng, moments = Rng(self.config.seed or 0).child("expert", number), self.config.moments
+        kept: dict[str, Tensor] = {}
+        updates = 0
+
+        def keep() -> None:
+            for at in (at for at, moment in enumerate(moments) if moment == updates):
+                for name, value in trainer.network.state_dict().items():
+                    kept[_name(at, name)] = value.detach().to("cpu", copy=True).contiguous()
+
+        def before(*_: Any) -> None:
+            nonlocal updates
+            keep()
+            updates += 1
+
+        initialise(trainer.network, rng, "weights")
+        arguments = (images, labels, self._protocol, rng, self.augmentation)
+        trainer.train(*arguments, progress=report, prepare=prepare, before=before)
+        keep()
+        if not all(bool(value.isfinite().all()) for value in kept.values()):
+            raise DataError(
+                "a network diverged that was trained on the real images; fewer experts.updates, or "
+                "another network, may not"
+            )
+        return kept
+
+    @property
+    def _protocol(self) -> Protocol:
+        return Protocol(
+            "experts",
+            epochs=None,
+            batch=BATCH,
+            lr=LEARNING_RATE,
+            schedule="cosine",
+            updates=self.config.updates,
+            warmup=WARMUP,
+            clip=CLIP,
+        )
+
+    def _write(self, number: int, kept: dict[str, Tensor]) -> None:
+        from safetensors.torch import save
+
+        write_atomically(self.path(number), lambda partial: _put(partial, save(kept)))
+
+    @torch.no_grad()
+    def load(self, network: nn.Module, rng: Rng, step: int) -> None:
+        """Put the weights of a step's expert into ``network``, in place.
+
+        Raises:
+            DataError: they are not there, or damaged.
+        """
+        words = rng.words("which expert", step, [0], 2)[0]
+        number = int(words[0]) * self.config.number >> 32
+        at = int(words[1]) * self.config.snapshots >> 32
+        stored = self._read(number, at)
+        for name, value in network.state_dict().items():
+            value.copy_(stored[name])
+
+    def _read(self, number: int, at: int) -> dict[str, Float[Tensor, "..."]]:
+        prefix = _name(at, "")
+        try:
+            found, _ = read_tensors(self.path(number), lambda name: name.startswith(prefix))
+        except DataError as error:
+            raise DataError(f"{error}; remove {self.folder}, and it is made anew") from None
+        stored = {name.removeprefix(prefix): value for name, value in found.items()}
+        shapes = {name: tuple(value.shape) for name, value in stored.items()}
+        if shapes != self.shapes or not all(bool(v.isfinite().all()) for v in stored.values()):
+            raise DataError(
+                f"{self.path(number)} is damaged; remove {self.folder}, and it is made anew"
+            )
+        return stored
+
+
+@contextmanager
+def asleep(experts: Sequence[Experts]) -> Iterator[None]:
+    """Have untrained networks drawn meanwhile: to measure a step needs no trained ones."""
+    for one in experts:
+        one.asleep = True
+    try:
+        yield
+    finally:
+        for one in experts:
+            one.asleep = False
+
+
+def _name(at: int, name: str) -> str:
+    return f"{at}/{name}"
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

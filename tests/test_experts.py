@@ -1,0 +1,213 @@
+import copy
+from collections import Counter
+from dataclasses import replace
+from math import cos, pi
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import distilset
+from distilset import experts as module
+from distilset.augment import augment, draw_per_image
+from distilset.cache import cache_folder
+from distilset.errors import DataError
+from distilset.experts import ExpertsConfig
+from distilset.models import initialise
+from distilset.plan import make_plan
+from distilset.rng import Rng
+from distilset.session import open_session
+from distilset.testing import drawn_images, small_config
+from distilset.training.trainer import batches
+from tests.small import call, content, distil, distill, splits, write_npz
+
+TRAIN = drawn_images((3, 8, 8), (60, 50, 70))
+FEW = {"updates": 7, "snapshots": 3}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILSET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def task_of(number=2, pool=(), zca=False, **changes):
+    made = small_config("dm", {})
+    made = replace(
+        made,
+        data=replace(made.data, zca=zca),
+        network=replace(made.network, pool=pool),
+        experts=ExpertsConfig(number=number, **{**FEW, **changes}),
+    )
+    return make_plan(made, TRAIN).task
+
+
+def states(task, steps):
+    """Return the weights that are drawn at steps, flat."""
+    return [flat(task.draw_network(step)) for step in range(steps)]
+
+
+def flat(network):
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+def by_the_formulas(task, number, updates):
+    """Train an expert by plain PyTorch, without the trainer, for its first updates."""
+    network = copy.deepcopy(task.network).requires_grad_(True).train()
+    rng = Rng(0).child("expert", number)
+    initialise(network, rng, "weights")
+    draws, total = rng.torch("augment"), task.experts[0].config.updates
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=5e-4)
+    images = task.transform.apply(TRAIN.images)
+    rising = int(0.1 * total)
+    for update, rows in enumerate(batches(len(TRAIN), task.experts[0]._protocol, rng)):
+        if update == updates:
+            break
+        draw = draw_per_image(task.augmentation, draws, len(rows))
+        loss = cross_entropy(
+            network(augment(images[rows], draw, task.augmentation)), TRAIN.labels[rows]
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        part = (update - rising) / (total - rising)
+        rate = (update + 1) / rising if update < rising else 0.5 * (1 + cos(pi * part))
+        optimizer.param_groups[0]["lr"] = 0.04 * rate
+        optimizer.step()
+    return flat(network)
+
+
+def test_what_is_drawn_was_trained_on_the_real_images():
+    task = task_of(snapshots=2)
+    task.train_experts()
+    wanted = [by_the_formulas(task, number, updates) for number in (0, 1) for updates in (3, 7)]
+    drawn = states(task, 200)
+    found = [
+        next(k for k, want in enumerate(wanted) if torch.allclose(got, want, atol=1e-5))
+        for got in drawn
+    ]
+    assert set(Counter(found)) == {0, 1, 2, 3}
+    assert min(Counter(found).values()) > 25, "each state is drawn equally often"
+
+
+def test_more_experts_leave_those_that_are_there():
+    task = task_of(1)
+    task.train_experts()
+    first = task.experts[0].path(0).read_bytes()
+    more = task_of(2)
+    assert more.experts[0].missing == [1]
+    told = []
+    more.train_experts(lambda done, total: told.append((done, total)))
+    assert told[-1] == (7, 7)
+    assert more.experts[0].path(0).read_bytes() == first
+    assert more.experts[0].missing == []
+
+
+def test_every_network_of_a_pool_has_its_own():
+    task = task_of(pool=("lenet",))
+    task.train_experts()
+    assert len({one.folder for one in task.experts}) == 2
+    assert len({len(state) for state in states(task, 12)}) == 2
+    assert task.alone(1).experts == (task.experts[1],)
+
+
+@pytest.mark.parametrize("change", [{"updates": 8}, {"snapshots": 2}, {"seed": 3}])
+def test_other_settings_are_other_experts(change):
+    assert task_of().experts[0].folder != task_of(**change).experts[0].folder
+
+
+def test_whitened_images_are_trained_on_whitened():
+    plain, whitened = task_of(1), task_of(1, zca=True)
+    plain.train_experts()
+    whitened.train_experts()
+    assert not torch.equal(states(plain, 1)[0], states(whitened, 1)[0])
+
+
+def test_measuring_a_step_trains_nothing(cache):
+    config = replace(small_config("atom", {}), experts=ExpertsConfig(number=1, **FEW))
+    session = open_session(config, TRAIN)
+    assert session.plan.task.experts[0].missing == [0]
+    assert session.needs()[session.plan.task.experts[0].folder] > 0
+    session.train_experts()
+    assert session.plan.task.experts[0].missing == []
+    assert any("1 network trained on the real images" in note for note in session.progress.notes)
+
+
+@pytest.mark.parametrize("more", [{}, {"bank": 3}, {"bank": 20, "bank_workers": 2}])
+def test_a_run_is_the_same_whether_its_experts_are_there_or_not(tmp_path, cache, more):
+    flags = {**more, "settings": {"experts": {"number": 2, **FEW}}}
+    if "bank_workers" in more:
+        flags["settings"]["engine"] = {"threads": 2}
+    one = distil(out=tmp_path / "one", **flags)
+    distil(out=tmp_path / "again", **flags)
+    cache.rename(tmp_path / "elsewhere")
+    distil(out=tmp_path / "anew", **flags)
+    assert content(tmp_path / "one") == content(tmp_path / "again") == content(tmp_path / "anew")
+    untrained = distil(**{**flags, "settings": flags["settings"] | {"experts": {}}})
+    assert not torch.equal(one.pixels, untrained.pixels)
+
+
+def test_a_run_goes_on_with_its_experts(tmp_path):
+    flags = {"settings": {"experts": {"number": 2, **FEW}}}
+    distil(out=tmp_path / "whole", steps=6, **flags)
+    distil(out=tmp_path / "parts", steps=3, **flags)
+    distil(out=tmp_path / "parts", steps=6, resume=True, **flags)
+    assert content(tmp_path / "whole") == content(tmp_path / "parts")
+
+
+def test_trained_networks_tell_classes_apart():
+    train = distilset.load_data("digits").train
+    config = replace(small_config("dm", {}), experts=ExpertsConfig(1, 60, 2))
+    task = make_plan(config, train).task
+    task.train_experts()
+    images = task.transform.apply(train.images[::5])
+
+    def right():
+        return (task.network(images).argmax(1) == train.labels[::5]).float().mean()
+
+    initialise(task.network, Rng(0), "weights")
+    assert right() < 0.4
+    task.draw_network(0)
+    assert right() > 0.6
+
+
+def test_damage_is_told(cache):
+    task = task_of(1)
+    task.train_experts()
+    path = task.experts[0].path(0)
+    whole = path.read_bytes()
+    nan = b"\x00\x00\xc0\x7f"
+    for damaged in (b"", whole[:-8], whole[:-4] + nan, b"\0" * len(whole)):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="and it is made anew"):
+            states(task, 8)
+    path.unlink()
+    with pytest.raises(DataError, match="and it is made anew"):
+        task.draw_network(0)
+
+
+def test_a_training_that_diverges_is_told(monkeypatch):
+    monkeypatch.setattr(module, "LEARNING_RATE", 1e30)
+    monkeypatch.setattr(module, "CLIP", 1e30)
+    task = task_of(1, updates=30)
+    with pytest.raises(DataError, match="diverged"):
+        task.train_experts()
+    assert task.experts[0].missing == [0]
+
+
+def test_the_command_line(tmp_path, capsys):
+    data, out = write_npz(tmp_path / "drawn.npz"), tmp_path / "run"
+    words = distill(data, out, "--experts", 2, "--set", "experts.updates=3", "--device", "cpu")
+    code, _, err = call(capsys, *words)
+    assert code == 0, err
+    assert "2 networks trained on the real images for 3 updates" in " ".join(err.split())
+    assert "training experts: 6/6" in err
+    assert len(list(cache_folder("experts").glob("*/*.safetensors"))) == 2
+    code, out, _ = call(capsys, "cache")
+    assert code == 0
+    assert "experts" in out
+
+
+def test_splits_of_a_run_decide_its_experts():
+    assert splits().train.digest != TRAIN.digest
+    assert task_of().experts[0].key["train"] == TRAIN.digest
