@@ -28,7 +28,6 @@ from distilset.augment import AugmentConfig
 from distilset.data.normalise import Transform
 from distilset.evaluation import PROTOCOLS, Trainers, TrialResult, score_images
 from distilset.models import NetworkConfig
-from distilset.optimise import descend
 from distilset.plan import Plan
 from distilset.rng import Rng
 from distilset.selectors import get_selector
@@ -66,14 +65,7 @@ def peak_device_bytes(device: str, function: Callable[[], object]) -> int | None
 
 def loop_seconds(plan: Plan, images: torch.Tensor, steps: int) -> float:
     """Return the seconds of a step in a loop that reads back only the last loss."""
-    distill = plan.config.distill
-    records = descend(
-        plan.start(images.clone()),
-        plan.method,
-        steps=step.STEPS,
-        image_lr=distill.image_lr or 1.0,
-        momentum=distill.momentum,
-    )
+    records = plan.descend(plan.start(images.clone()), step.STEPS)
     float(next(records).loss)
     return seconds(lambda: float([next(records) for _ in range(steps)][-1].loss)) / steps
 

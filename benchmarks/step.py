@@ -30,7 +30,6 @@ from distilset.allocator import kept_memory
 from distilset.config import build
 from distilset.initial import initial_images
 from distilset.models import initialise
-from distilset.optimise import descend
 from distilset.plan import Plan, make_plan
 from distilset.types import ImageSet
 
@@ -62,14 +61,7 @@ def make(arguments: argparse.Namespace, train: ImageSet) -> tuple[Plan, Tensor]:
 
 def our_step(plan: Plan, images: Tensor) -> Callable[[], float]:
     """Return a function that does the next step."""
-    distill = plan.config.distill
-    records = descend(
-        plan.start(images.clone()),
-        plan.method,
-        steps=STEPS,
-        image_lr=distill.image_lr or 1.0,
-        momentum=distill.momentum,
-    )
+    records = plan.descend(plan.start(images.clone()), STEPS)
     return lambda: float(next(records).loss)
 
 

@@ -72,8 +72,8 @@ def distill(
         progress: called after every step.
         tensorboard: write losses and images into ``out``'s folder ``tensorboard``.
         flags: ``steps``, ``network``, ``norm``, ``init``, ``factor``, ``batch_real``, ``image_lr``,
-            ``seed``, ``bank``, ``bank_workers``, ``experts``, ``zca``, ``device``, ``precision``,
-            ``threads``, ``checkpoint_every``; they win over everything.
+            ``optimizer``, ``schedule``, ``seed``, ``bank``, ``bank_workers``, ``experts``, ``zca``,
+            ``device``, ``precision``, ``threads``, ``checkpoint_every``; they win over everything.
 
     Raises:
         ConfigError: settings that are wrong or do not fit; another split than train.

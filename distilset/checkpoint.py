@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ from torch import Tensor
 from distilset.errors import DataError
 from distilset.files import write_atomically
 from distilset.guard import Progress
-from distilset.optimise import State
+from distilset.optimise import MOMENTS, State
 from distilset.store import CHECKPOINTS
 from distilset.untrusted import parse_json, read_tensors
 
-VERSION = 2
-"""Raised when an older distilset could not go on exactly from what is written."""
+VERSION = 3
+"""Raised when an older distilset could not go on exactly from what is written: Adam's second moment
+needs 3, all else is written as 2."""
+
+NAMES = tuple(dict.fromkeys(chain.from_iterable(MOMENTS.values())))
+"""The moments that any optimiser has."""
 
 CURRENT, FRESH, PREVIOUS = CHECKPOINTS
 
@@ -40,7 +45,7 @@ def save_checkpoint(run: Path, progress: Progress) -> None:
     if not tensors["images"].isfinite().all():
         raise ValueError("a state with images that are not finite is not to be saved")
     facts: dict[str, Any] = {
-        "version": VERSION,
+        "version": VERSION if state.updates else 2,
         "step": state.step,
         "halvings": state.halvings,
         "seconds": progress.seconds,
@@ -49,6 +54,8 @@ def save_checkpoint(run: Path, progress: Progress) -> None:
     if kept is not None and kept.step != state.step:
         tensors |= {f"kept.{name}": tensor for name, tensor in _tensors(kept).items()}
         facts["kept"] = kept.step
+    if state.updates:
+        facts["updates"] = [state.updates, 0 if kept is None else kept.updates]
     facts["hash"] = _hash(tensors, facts)
 
     def write(partial: Path) -> None:
@@ -63,10 +70,8 @@ def save_checkpoint(run: Path, progress: Progress) -> None:
 
 
 def _tensors(state: State) -> dict[str, Tensor]:
-    tensors = {"images": state.images.detach().cpu().contiguous()}
-    if state.momentum is not None:
-        tensors["momentum"] = state.momentum.detach().cpu().contiguous()
-    return tensors
+    found = {"images": state.images, **state.moments}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
 
 
 def load_checkpoint(run: Path) -> tuple[Progress, list[str]] | None:
@@ -115,16 +120,24 @@ def _read(path: Path) -> Progress:
 def _progress(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Progress:
     """Build what `save_checkpoint` wrote; version 1 had neither halvings nor a kept state."""
     images, halvings = tensors["images"], int(facts.get("halvings", 0))
-    state = State(images, tensors.get("momentum"), int(facts["step"]), halvings)
+    updates, before = (int(count) for count in facts.get("updates", (0, 0)))
+    state = State(images, _moments(tensors), int(facts["step"]), halvings, updates)
     kept = None
     if "kept" in facts:
-        step = int(facts["kept"])
-        kept = State(tensors["kept.images"], tensors.get("kept.momentum"), step, halvings)
+        moments, step = _moments(tensors, "kept."), int(facts["kept"])
+        kept = State(tensors["kept.images"], moments, step, halvings, before)
+    for one in (state, kept):
+        if one is not None and ("square" in one.moments) != (one.updates > 0):
+            raise DataError(f"its moments do not fit {one.updates} updates")
     for tensor in tensors.values():
         if tensor.shape != images.shape or tensor.dtype != torch.float32:
             raise DataError("its tensors do not fit each other")
     notes = tuple(str(note) for note in facts.get("notes", ()))
     return Progress(state, float(facts["seconds"]), notes, kept)
+
+
+def _moments(tensors: Mapping[str, Tensor], kept: str = "") -> dict[str, Tensor]:
+    return {name: tensors[kept + name] for name in NAMES if kept + name in tensors}
 
 
 def _hash(tensors: Mapping[str, Tensor], facts: Any) -> str:

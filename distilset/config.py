@@ -20,6 +20,7 @@ from distilset.models import NetworkConfig
 
 STRICT = ConfigDict(strict=True, extra="forbid")
 Tables = Mapping[str, Mapping[str, Any]]
+Optimizer = Literal["sgd", "adam"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -51,8 +52,10 @@ class DistillConfig:
 
     ``factor`` cuts each stored image into as many by as many pieces, and each is enlarged to an
     image that networks see; ``ipc`` counts stored images. ``init`` is a selector's name, ``noise``,
-    or the folder of another run. ``image_lr`` None is 1.0
-    up to 50 images per class and 10.0 above (DataDAM's table); it is meant in normalised space.
+    or the folder of another run. ``image_lr`` is meant in normalised space: None is 1.0
+    up to 50 images per class and 10.0 above (DataDAM's table) for ``sgd``, and 0.02 for ``adam``
+    (Kingma and Ba, ICLR 2015). ``momentum``, of Adam the first beta, is 0.5 and 0.9 where it is
+    None. Under the ``schedule`` ``cosine`` the image learning rate falls to 0 over ``steps``.
     ``batch_real`` counts images per class and step. ``bank`` is the number of targets that are
     computed once and used again and again; 0, as in the papers, makes a fresh one for every step.
     ``bank_seed`` None is ``seed``: runs with the same one share a bank. ``guard_every`` is the
@@ -66,7 +69,9 @@ class DistillConfig:
     init: str = "random"
     batch_real: Annotated[int, Field(ge=1)] = 64
     image_lr: Positive | None = None
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    optimizer: Optimizer = "sgd"
+    schedule: Literal["constant", "cosine"] = "constant"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     bank: Annotated[int, Field(ge=0)] = 0
     bank_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None

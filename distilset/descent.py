@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from distilset.checkpoint import save_checkpoint
-from distilset.guard import Guard, Progress, agreeing, rate_of
+from distilset.guard import Guard, Progress, agreeing
 from distilset.metrics import Metrics
-from distilset.optimise import Record, descend
+from distilset.optimise import Record
 from distilset.parallel import group
 from distilset.parallel.running import Losses, Together
 from distilset.placing import gathered
@@ -86,14 +86,7 @@ class Descent:
                 raise Interrupted(self.progress.state.step, self.steps)
 
     def _descend(self) -> Iterator[Record]:
-        distill, state = self.plan.config.distill, self.progress.state
-        return descend(
-            state,
-            self.plan.method,
-            steps=self.steps,
-            image_lr=rate_of(distill.image_lr or 1.0, state),
-            momentum=distill.momentum,
-        )
+        return self.plan.descend(self.progress.state, self.steps)
 
     def _step(self, descending: Iterator[Record]) -> Record | None:
         """Do a step, unless memory is short; return None if it is."""

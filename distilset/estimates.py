@@ -1,23 +1,25 @@
 """How much memory a run will take, estimated before it starts."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from distilset.initial import STATE_BYTES
+from distilset.config import Optimizer
 from distilset.models import couples_images
+from distilset.optimise import state_bytes
 from distilset.task import Task
 from distilset.workers import BYTES
 
 
-def estimated_bytes(task: Task) -> int:
+def estimated_bytes(task: Task, optimizer: Optimizer = "sgd") -> int:
     """Estimate the memory of a run: data, synthetic images, the largest forward and backward pass.
 
     Mapped data count nothing: what is read of them the system gives up for others. An activation
     counts three times (convolution, norm, activation) for the backward pass and twice for the
     forward pass alone. Of a pool, the largest network counts.
     """
-    return most(_bytes_with, task)
+    return most(partial(_bytes_with, optimizer), task)
 
 
 def most(needed: Callable[[Task], int], task: Task) -> int:
@@ -25,7 +27,7 @@ def most(needed: Callable[[Task], int], task: Task) -> int:
     return max(needed(task.alone(number)) for number in range(len(task.networks)))
 
 
-def _bytes_with(task: Task) -> int:
+def _bytes_with(optimizer: Optimizer, task: Task) -> int:
     pixels = int(np.prod(task.train.spec.shape))
     synthetic = task.classes * task.ipc
     seen, each = task.classes * task.decoded_ipc, task.decoded_ipc
@@ -33,7 +35,7 @@ def _bytes_with(task: Task) -> int:
     group = seen if coupled else min(seen, max(each, task.settings.chunk))
     return (
         (0 if task.train.mapped else task.train.images.numel())
-        + STATE_BYTES * synthetic * pixels
+        + state_bytes(optimizer) * synthetic * pixels
         + max(_real_bytes(task), 3 * group * _bytes_per_image(task))
     )
 

@@ -52,7 +52,7 @@ class Progress:
 class Guard:
     """Watches the steps of a run, and takes it back to its last good state.
 
-    ``progress.kept`` is kept with the momentum of its step; going back restores both.
+    ``progress.kept`` is kept with the moments of its step; going back restores both.
     """
 
     def __init__(self, progress: Progress, every: int, agree: Agree = bool) -> None:
@@ -69,8 +69,10 @@ class Guard:
         return step % CHECK_EVERY == 0 or step % self.every == 0
 
     def sound(self) -> bool:
-        """Tell whether all losses since the kept state, and all images, are finite."""
-        bad = self._bad | ~self.progress.state.images.isfinite().all()
+        """Tell whether all losses since the kept state, all images and moments are finite."""
+        state, bad = self.progress.state, self._bad
+        for tensor in (state.images, *state.moments.values()):  # an infinite square stops its pixel
+            bad = bad | ~tensor.isfinite().all()
         return not self.agree(bool(bad))
 
     def keep(self) -> None:
@@ -115,8 +117,8 @@ def rate_of(image_lr: float, state: State) -> float:
 
 def copied(state: State) -> State:
     """Copy a state, which its run goes on to change in place."""
-    momentum = None if state.momentum is None else state.momentum.detach().clone()
-    return replace(state, images=state.images.detach().clone(), momentum=momentum, torn=False)
+    moments = {name: moment.detach().clone() for name, moment in state.moments.items()}
+    return replace(state, images=state.images.detach().clone(), moments=moments, torn=False)
 
 
 def _no(images: Tensor) -> Tensor:

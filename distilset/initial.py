@@ -11,19 +11,16 @@ from distilset.data.normalise import Transform
 from distilset.errors import ConfigError, unknown_name
 from distilset.formation import encode
 from distilset.memory import memory_bytes
+from distilset.optimise import state_bytes
 from distilset.rng import Rng
 from distilset.selectors import SELECTORS
 from distilset.store import DistilledSet
 from distilset.types import ImageSet
 
-STATE_BYTES = 5 * 4
-"""Bytes for each value of a synthetic image: itself, its gradient, its momentum, and the image and
-momentum that a run can go back to, in float32."""
-
 
 def check_init(init: str, train: ImageSet, ipc: int, factor: int = 1) -> None:
     """Refuse an unknown name, and more images per class than there are to pick from or than fit."""
-    size = STATE_BYTES * len(train.classes) * ipc * math.prod(train.spec.shape)
+    size = state_bytes() * len(train.classes) * ipc * math.prod(train.spec.shape)
     if size > (memory_bytes() or size):
         raise ConfigError(
             f"ipc {ipc} needs {size / 1e9:.0f} GB for the synthetic images of {train.spec} alone, "

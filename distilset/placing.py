@@ -18,8 +18,8 @@ def placed(plan: Plan, found: Progress | None) -> Progress:
 
 
 def _placed(plan: Plan, state: State) -> State:
-    own = plan.start(state.images, state.momentum)
-    return replace(state, images=own.images, momentum=own.momentum)
+    own = plan.start(state.images, state.moments)
+    return replace(state, images=own.images, moments=own.moments)
 
 
 def gathered(plan: Plan, progress: Progress) -> Progress | None:
@@ -38,6 +38,6 @@ def _gathered(plan: Plan, state: State) -> State | None:
     if share is None:
         return state
     images = group.gathered(state.images, share, ipc)
-    momentum = state.momentum
-    momentum = None if momentum is None else group.gathered(momentum, share, ipc)
-    return None if images is None else replace(state, images=images, momentum=momentum)
+    found = {name: group.gathered(moment, share, ipc) for name, moment in state.moments.items()}
+    moments = {name: moment for name, moment in found.items() if moment is not None}
+    return None if images is None else replace(state, images=images, moments=moments)

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,11 +19,12 @@ from distilset.errors import ConfigError
 from distilset.estimates import estimated_bytes, most, worker_bytes
 from distilset.experts import Experts
 from distilset.formation import check_factor, cut_into
+from distilset.guard import rate_of
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method
 from distilset.models import build_network, pool_of, settled
-from distilset.optimise import State, descend
+from distilset.optimise import Record, State, descend, steps_told, with_rates
 from distilset.parallel import group
 from distilset.parallel.classes import check_spread, share_of
 from distilset.rng import Rng
@@ -65,16 +66,30 @@ class Plan:
     @property
     def bytes(self) -> int:
         """The estimated peak of memory."""
-        return estimated_bytes(self.task)
+        return estimated_bytes(self.task, self.config.distill.optimizer)
 
-    def start(self, images: Tensor, momentum: Tensor | None = None, step: int = 0) -> State:
-        """Put a state on the run's device; of several processes, each its own images."""
-        device, share = self.task.settings.device, self.task.share
-        if share is not None:
-            images = share.own(images, self.task.ipc)
-            momentum = None if momentum is None else share.own(momentum, self.task.ipc)
-        buffer = None if momentum is None else momentum.to(device)
-        return State(images.to(device), buffer, step)
+    def start(self, images: Tensor, moments: Mapping[str, Tensor] | None = None) -> State:
+        """Put images and moments on the run's device; of several processes, each its own."""
+        own = {name: self._own(moment) for name, moment in (moments or {}).items()}
+        return State(self._own(images), own)
+
+    def _own(self, images: Tensor) -> Tensor:
+        task = self.task
+        own = images if task.share is None else task.share.own(images, task.ipc)
+        return own.to(task.settings.device)
+
+    def descend(self, state: State, steps: int) -> Iterator[Record]:
+        """Descend until ``steps`` episodes are done, as the settings say; see `descend`."""
+        distill = self.config.distill
+        return descend(
+            state,
+            self.method,
+            steps=steps,
+            image_lr=rate_of(distill.image_lr or 1.0, state),
+            momentum=distill.momentum or 0.0,
+            optimizer=distill.optimizer,
+            falls_over=distill.steps if distill.schedule == "cosine" else None,
+        )
 
 
 def made(train: ImageSet) -> dict[str, Any]:
@@ -143,7 +158,6 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
         threads=config.engine.threads or torch.get_num_threads(),
         chunk=config.engine.chunk or default_chunk(train.spec, device),
     )
-    lr = config.distill.image_lr or (1.0 if config.distill.ipc <= 50 else 10.0)
     bank_seed = config.distill.bank_seed
     if bank_seed is None and config.distill.bank:
         bank_seed = config.distill.seed
@@ -160,7 +174,7 @@ def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, st
         network=settled(config.network, train.spec),
         augmentation=augmentation,
         experts=experts,
-        distill=replace(config.distill, image_lr=lr, bank_seed=bank_seed),
+        distill=replace(with_rates(config.distill), bank_seed=bank_seed),
     )
     return resolved, reasons
 
@@ -233,15 +247,9 @@ def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
 
 def probe(plan: Plan, images: Tensor) -> float:
     """Return the seconds of one episode on a copy of this process's images."""
-    distill, settings = plan.config.distill, plan.task.settings
+    settings = plan.task.settings
     first = GRAPH_CALLS if settings.compile and uses_graphs(settings.device) else 1
-    records = descend(
-        State(images.clone()),
-        plan.method,
-        steps=first + 1,
-        image_lr=distill.image_lr or 1.0,
-        momentum=distill.momentum,
-    )
+    records = plan.descend(State(images.clone()), first + 1)
     for _ in range(first):
         float(next(records).loss)
     start = time.perf_counter()
@@ -283,7 +291,7 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
         ),
         ("real batch", f"{task.batch_real} per class and step"),
         ("targets", f"a bank of {task.bank}" if task.bank else "fresh ones at every step"),
-        ("steps", f"{distill.steps}, image lr {distill.image_lr:g}, momentum {distill.momentum:g}"),
+        ("steps", steps_told(distill)),
         ("augmentation", operations),
         ("device", f"{engine.device}, {engine.threads} threads{task.share or ''}"),
         ("precision", f"{engine.precision}: {plan.reasons['precision']}"),

@@ -1,5 +1,6 @@
 """Who may write into a folder: a new run, the same run going on, and nobody else."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ _MOVING = (*CHECKPOINTS, CARD)
 """Files by which another process's work in the folder is noticed."""
 
 MAY_CHANGE = ("distill.steps", "engine.checkpoint_every", "data.mapped")
+UNSAID = {"factor": 1, "optimizer": "sgd", "schedule": "constant"}
+"""What runs of earlier versions do not say."""
+
 MAY_BE_AUTO = ("device", "precision", "compile")
 
 
@@ -82,7 +86,8 @@ class RunFolder:
             return build(stated)
         if "distill" not in old:
             raise DataError(f"{self.path} holds a selection; only a distillation can be resumed")
-        old["distill"].setdefault("factor", 1)  # runs of earlier versions do not say it
+        for key, value in UNSAID.items():
+            old["distill"].setdefault(key, value)
         self._check_code(old, stated)
         self.earlier = self._lengthened(old, stated)
         return build({key: table for key, table in self.earlier.items() if key != "made"})
@@ -113,12 +118,23 @@ class RunFolder:
                 f"the run at {self.path} has other settings ({'; '.join(found)}); "
                 "leave them out to resume it, or start a new run in another folder"
             )
+        self._check_steps(old["distill"], stated.get("distill", {}))
         settings = {section: dict(values) for section, values in old.items()}
         for name in MAY_CHANGE:
             section, _, key = name.partition(".")
             if key in stated.get(section, {}):
                 settings.setdefault(section, {})[key] = stated[section][key]
         return settings
+
+    def _check_steps(self, old: Mapping[str, Any], stated: Mapping[str, Any]) -> None:
+        """Refuse another number of steps where all steps before depend on it."""
+        steps = stated.get("steps", old.get("steps"))
+        if old["schedule"] == "cosine" and steps != old.get("steps"):
+            raise ConfigError(
+                f"the image learning rate of the run at {self.path} falls to 0 over its "
+                f"{old.get('steps')} steps (distill.schedule cosine), so they cannot be changed; "
+                f"got --steps {steps}"
+            )
 
     def finished(self, steps: int) -> DistilledSet | None:
         """Return the run's result if it is resumed and has its steps already.

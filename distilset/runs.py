@@ -15,7 +15,7 @@ from distilset.guard import Progress
 from distilset.hardware import threads
 from distilset.initial import initial_images
 from distilset.models import pool_of
-from distilset.optimise import Record, State
+from distilset.optimise import MOMENTS, Record, State
 from distilset.parallel import group
 from distilset.placing import placed
 from distilset.plan import Plan, versions
@@ -71,6 +71,12 @@ def _resumed(run: Path, plan: Plan) -> Progress:
         raise DataError(
             f"the checkpoint in {run} has images {tuple(state.images.shape)}; "
             f"the settings say {expected}"
+        )
+    optimizer = plan.config.distill.optimizer
+    if state.moments and set(state.moments) != set(MOMENTS[optimizer]):
+        raise DataError(
+            f"the checkpoint in {run} has the moments {', '.join(state.moments)}; "
+            f"the settings say {optimizer}, which has {', '.join(MOMENTS[optimizer])}"
         )
     steps = plan.config.distill.steps
     if state.step > steps:

@@ -17,19 +17,15 @@ from distilset.experts import asleep
 from distilset.guard import agreeing
 from distilset.hardware import threads
 from distilset.live import TensorBoard
-from distilset.optimise import Record
+from distilset.optimise import MOMENTS, Record
 from distilset.parallel import group
 from distilset.plan import Plan, make_plan, probe, versions, with_checkpoints
 from distilset.room import REST, check_room, told_if_full
 from distilset.runfolder import RunFolder
 from distilset.runs import Progress, begin, carry_out, finish, resume
 from distilset.shortage import check_memory, enduring
-from distilset.store import DistilledSet, write_results
+from distilset.store import CHECKPOINTS, DistilledSet, write_results
 from distilset.types import ImageSet
-
-COPIES = 3 * 4 + 1
-"""Copies of the images on disk at most: three checkpoints with momentum and a kept state, and the
-result."""
 
 
 @dataclass
@@ -149,7 +145,9 @@ class Session:
         if self.folder is not None:
             images = 4 * task.classes * task.ipc * math.prod(task.train.spec.shape)
             zca = 0 if task.transform.zca is None else 8 * task.transform.zca.matrix.numel()
-            needs[self.folder.path] = max(REST, COPIES * images + zca + REST - self.folder.size)
+            states = 2 * len(CHECKPOINTS)  # each with a kept one
+            copies = 1 + states * (1 + len(MOMENTS[self.plan.config.distill.optimizer]))
+            needs[self.folder.path] = max(REST, copies * images + zca + REST - self.folder.size)
         for one in self.plan.task.experts:
             needs[one.folder] = one.bytes
         for bank in () if self.bank is None else self.bank.parts:

@@ -46,6 +46,8 @@ FLAGS: Mapping[str, str] = {
     "init": "distill.init",
     "batch_real": "distill.batch_real",
     "image_lr": "distill.image_lr",
+    "optimizer": "distill.optimizer",
+    "schedule": "distill.schedule",
     "seed": "distill.seed",
     "bank": "distill.bank",
     "bank_seed": "distill.bank_seed",

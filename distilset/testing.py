@@ -18,7 +18,7 @@ from distilset.config import RunConfig, build
 from distilset.errors import ConfigError
 from distilset.initial import initial_images
 from distilset.methods import get_method
-from distilset.optimise import State, descend
+from distilset.optimise import State
 from distilset.plan import Plan, make_plan
 from distilset.types import DatasetInfo, ImageSet, Role
 
@@ -167,14 +167,7 @@ def check_resume(config: RunConfig, train: ImageSet) -> None:
 
 
 def _descend(plan: Plan, state: State, steps: int) -> State:
-    distill = plan.config.distill
-    for _ in descend(
-        state,
-        plan.method,
-        steps=steps,
-        image_lr=distill.image_lr or 1.0,
-        momentum=distill.momentum,
-    ):
+    for _ in plan.descend(state, steps):
         pass
     return state
 

@@ -1,5 +1,6 @@
 """Methods that go wrong: bad numbers, and memory that runs out."""
 
+import math
 from typing import ClassVar
 
 import torch
@@ -40,3 +41,14 @@ class Twice(Pull):
 
 
 SHORT = "tests.faulty:Short"
+
+
+class Fenced(Pull):
+    """Two updates in a step; bad where an image is outside ``fences`` before a step."""
+
+    fences: ClassVar[dict[int, float]] = {9: 3.0, 24: 0.6}
+
+    def episode(self, images, step):
+        outside = images.detach().abs().max() > self.fences.get(step, float("inf"))
+        yield [(images - math.sin(step)).square().sum()]
+        yield [(images - math.cos(step)).square().sum() * (float("nan") if outside else 1.0)]

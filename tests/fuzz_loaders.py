@@ -106,8 +106,10 @@ def _load_report(folder: Path) -> object:
 
 def _make_checkpoint(folder: Path) -> None:
     images = torch.rand(3, 1, 4, 4)
-    kept = State(images / 2, images.clone(), 2)
-    save_checkpoint(folder, Progress(State(images, images * 2, 3), 1.0, ("a note",), kept))
+    kept = State(images / 2, {"momentum": images.clone()}, 2)
+    save_checkpoint(
+        folder, Progress(State(images, {"momentum": images * 2}, 3), 1.0, ("a note",), kept)
+    )
 
 
 def _make_settings(folder: Path) -> None:

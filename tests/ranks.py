@@ -30,6 +30,11 @@ CASES = {
         **{"factor": 2, "init": "noise", "method": "datadam"},
         "settings": {"engine": {**ENGINE, "chunk": 9}},
     },
+    "adam": {
+        **{"method": "tests.ranks:BadAgain", "image_lr": 0.02},
+        **{"optimizer": "adam", "schedule": "cosine"},
+        "settings": {"distill": {"batch_real": 4, "guard_every": 4}},
+    },
     "bank": {"bank": 3, "settings": {"engine": {**ENGINE, "chunk": 6}}},
     "experts": {"experts": 2, "settings": {"experts": {"updates": 5, "snapshots": 2}}},
 }
@@ -94,11 +99,17 @@ class BadOnce(ATOM):
 
     def episode(self, images, step):
         for update in super().episode(images, step):
-            if step == 6 and _is_last() and not BadOnce.done:
-                BadOnce.done = True
+            if step == 6 and _is_last() and not type(self).done:
+                type(self).done = True
                 yield [part * float("nan") for part in update]
             else:
                 yield update
+
+
+class BadAgain(BadOnce):
+    """Another class, for another case in the same process."""
+
+    done = False
 
 
 class Short(ATOM):

@@ -14,7 +14,13 @@ from tests.small import mutations
 
 def state(step, momentum=True, halvings=0):
     images = torch.full((2, 1, 4, 4), float(step))
-    return State(images, images * 2 if momentum else None, step, halvings)
+    return State(images, {"momentum": images * 2} if momentum else {}, step, halvings)
+
+
+def of_adam(step, updates):
+    images = torch.full((2, 1, 4, 4), float(step))
+    moments = {"momentum": images * 2, "square": images * 3} if updates else {}
+    return State(images, moments, step, updates=updates)
 
 
 def save(run, step, **more):
@@ -46,11 +52,39 @@ def test_what_was_saved_comes_back(tmp_path, momentum):
     progress, problems = loaded(tmp_path)
     assert (progress.seconds, progress.notes, problems) == (1.5, ("one", "two"), [])
     for found, expected in ((progress.state, written.state), (progress.kept, kept)):
-        assert torch.equal(found.images, expected.images)
-        assert (found.momentum is None) == (expected.momentum is None)
-        if expected.momentum is not None:
-            assert torch.equal(found.momentum, expected.momentum)
+        assert_equal(found, expected)
         assert (found.step, found.halvings) == (expected.step, 1)
+    assert facts_of(tmp_path / CURRENT)["version"] == 2  # earlier ones can go on from it
+
+
+def assert_equal(found, expected):
+    assert torch.equal(found.images, expected.images)
+    assert found.moments.keys() == expected.moments.keys()
+    for name, moment in expected.moments.items():
+        assert torch.equal(found.moments[name], moment)
+    assert (found.step, found.updates) == (expected.step, expected.updates)
+
+
+@pytest.mark.parametrize("before", [0, 4])
+def test_adams_second_moment_and_updates_come_back(tmp_path, before):
+    written = Progress(of_adam(3, 7), kept=of_adam(2, before))
+    save_checkpoint(tmp_path, written)
+    progress, _ = loaded(tmp_path)
+    assert_equal(progress.state, written.state)
+    assert_equal(progress.kept, written.kept)
+    assert facts_of(tmp_path / CURRENT)["version"] == 3  # earlier ones would forget the square
+
+
+@pytest.mark.parametrize("updates", [[0, 4], [7, 0], [-1, 4], ["x", 4], [7], 7, None])
+def test_updates_that_do_not_fit_the_moments_are_damage(tmp_path, updates):
+    save_checkpoint(tmp_path, Progress(of_adam(3, 7), kept=of_adam(2, 4)))
+    tensors, facts = load_file(tmp_path / CURRENT), facts_of(tmp_path / CURRENT)
+    del facts["hash"]
+    facts["updates"] = updates
+    facts["hash"] = hashed_by_hand(tensors, json.dumps(facts, sort_keys=True))
+    rewrite(tmp_path / CURRENT, facts, tensors)
+    with pytest.raises(DataError, match="no usable checkpoint"):
+        load_checkpoint(tmp_path)
 
 
 def test_a_kept_state_that_is_the_state_is_not_written_twice(tmp_path):
@@ -176,7 +210,7 @@ def test_a_newer_version_is_refused_and_no_older_state_used(tmp_path):
     save(tmp_path, 1)
     save(tmp_path, 2)
     rewrite(tmp_path / CURRENT, {**facts_of(tmp_path / CURRENT), "version": 9})
-    with pytest.raises(DataError, match="is of version 9, and this distilset reads up to 2"):
+    with pytest.raises(DataError, match="is of version 9, and this distilset reads up to 3"):
         load_checkpoint(tmp_path)
 
 

@@ -51,7 +51,10 @@ def test_every_problem_is_told_at_once_by_its_full_name():
     text = refusal(
         DATA,
         {
-            "distill": {"ipc": 0, "stepz": 5, "momentum": 1.0},
+            "distill": {
+                **{"ipc": 0, "stepz": 5, "momentum": 1.0},
+                **{"optimizer": "adamw", "schedule": "linear"},
+            },
             "network": {"width": 6, "norm": "bach"},
             "engine": {"precision": "fp8", "threads": "two"},
             "augmentation": {"operations": ["flap"]},
@@ -61,6 +64,8 @@ def test_every_problem_is_told_at_once_by_its_full_name():
     )
     names = (
         *("distill.ipc", "'stepz'", "distill.momentum", "network.width", "network.norm"),
+        "distill.optimizer: Input should be 'sgd' or 'adam'; got 'adamw'",
+        "distill.schedule: Input should be 'constant' or 'cosine'; got 'linear'",
         *("engine.precision", "engine.threads", "augmentation.operations", "'flap'"),
         *("setting of [method] 'power'", "method.scale", "[extra]", "got 0", "got 'fp8'"),
     )

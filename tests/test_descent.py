@@ -34,6 +34,13 @@ EXPLODING = {
 STEPS = 60
 
 
+FENCED = {
+    "method": {"name": "tests.faulty:Fenced"},
+    "distill": {"image_lr": 4.0, "guard_every": 7, "optimizer": "adam", "schedule": "cosine"},
+}
+"""Goes back to steps 7 and 21, where Adam has moments and has made two updates a step."""
+
+
 @pytest.fixture(scope="module")
 def exploded(tmp_path_factory):
     run = tmp_path_factory.mktemp("exploded") / "run"
@@ -87,11 +94,11 @@ def test_interruptions_change_nothing_of_it(exploded, tmp_path, pause):
     assert DistilledSet.load(run).card.notes == DistilledSet.load(exploded).card.notes
 
 
-def start_for(run, number, **allowed):
+def start_for(run, number, settings=EXPLODING, **allowed):
     """Do so many steps; tell whether the run is finished."""
-    stated = {"data": {"source": "drawn"}, "network": NETWORK, **EXPLODING}
+    stated = {"data": {"source": "drawn"}, "network": NETWORK, **settings}
     stated["engine"] = {**ENGINE, "checkpoint_every": 9}
-    stated["distill"] = {"ipc": 1, "steps": STEPS, "batch_real": 4, **EXPLODING["distill"]}
+    stated["distill"] = {"ipc": 1, "steps": STEPS, "batch_real": 4, **settings["distill"]}
     folder = RunFolder(run, **allowed)
     session = open_session(folder.settle(stated), splits().train, folder)
     asked = count(1)
@@ -101,6 +108,31 @@ def start_for(run, number, **allowed):
         return False
     session.finish()
     return True
+
+
+@pytest.fixture(scope="module")
+def fenced(tmp_path_factory):
+    run = tmp_path_factory.mktemp("fenced") / "run"
+    start(run, steps=STEPS, every=5, settings=FENCED)
+    notes = DistilledSet.load(run).card.notes
+    assert [note.split(" a loss")[0] for note in notes] == ["after step 7", "after step 21"]
+    return run
+
+
+@pytest.mark.parametrize("pause", [1, 4, 11])
+def test_interruptions_change_nothing_of_adam_under_a_falling_rate(fenced, tmp_path, pause):
+    run = tmp_path / "run"
+    for number in count(1):
+        done = start_for(run, pause, FENCED, resume=number > 1)
+        assert set(saved(run).state.moments) <= {"momentum", "square"}
+        assert saved(run).state.updates == 2 * saved(run).state.step
+        if done:
+            break
+        assert number < 3 * STEPS
+    assert content(run) == content(fenced)
+    assert losses(run) == losses(fenced)
+    assert (run / "checkpoint.safetensors").stat().st_size
+    assert saved(run).state.images.equal(saved(fenced).state.images)
 
 
 def test_the_terminal_says_so_while_it_runs(capsys, tmp_path):

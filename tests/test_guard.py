@@ -7,13 +7,15 @@ from distilset.optimise import Record, State
 
 
 def running(step=0, value=1.0):
-    return Progress(State(torch.full((2, 1, 4, 4), value), torch.zeros(2, 1, 4, 4), step))
+    return Progress(
+        State(torch.full((2, 1, 4, 4), value), {"momentum": torch.zeros(2, 1, 4, 4)}, step)
+    )
 
 
 def move(progress, step, value=2.0, loss=1.0):
     """Change a state in place, as a run does, and return the step's record."""
     progress.state.images += value - progress.state.images.clone()
-    progress.state.momentum += 1
+    progress.state.moments["momentum"] += 1
     progress.state.step = step
     return Record(step, torch.tensor(loss))
 
@@ -34,7 +36,7 @@ def test_a_bad_image_or_loss_leads_back_to_the_kept_state(value, loss):
     state = progress.state
     assert (state.step, state.halvings) == (4, 1)
     assert state.images.eq(2).all()
-    assert state.momentum.eq(1).all()
+    assert state.moments["momentum"].eq(1).all()
     assert rate_of(0.8, state) == 0.4
     assert guard.sound()
     assert "went back to that step and halved the image learning rate to 0.4" in progress.notes[0]
@@ -82,3 +84,15 @@ def test_another_processs_word_counts():
     guard = Guard(progress, every=4, agree=lambda mine: asked.append(mine) or True)
     assert not guard.sound()
     assert asked == [False]
+
+
+def test_a_moment_that_is_infinite_is_bad_though_the_images_are_finite():
+    """Adam divides by its root, so that the pixel would never move again."""
+    progress = running()
+    progress.state.moments["square"] = torch.zeros(2, 1, 4, 4)
+    guard = Guard(progress, every=4)
+    assert guard.sound()
+    progress.state.moments["square"][1, 0, 2, 2] = float("inf")
+    assert not guard.sound()
+    guard.roll_back(1.0)
+    assert not progress.state.moments["square"].any()

@@ -118,6 +118,16 @@ def test_the_plan_tells_what_will_be_done():
     assert plan.bytes > train.images.numel()
 
 
+def test_adam_and_a_falling_rate_are_told_and_a_second_moment_takes_memory():
+    train = splits().train
+    how = {"optimizer": "adam", "schedule": "cosine"}
+    plain, adam = make_plan(config(), train), make_plan(config(distill=how), train)
+    told = [dict(plan_rows(plan, Splits(train, None)))["steps"] for plan in (plain, adam)]
+    assert told[0] == "4, image lr 1, momentum 0.5"
+    assert told[1] == "4, Adam, image lr 0.02 falling to 0 (cosine), momentum 0.9"
+    assert adam.bytes - plain.bytes == 2 * 4 * 3 * 3 * 8 * 8  # its own, and the kept state's
+
+
 def test_a_factor_counts_in_the_images_of_a_step_and_in_memory():
     train = splits(counts=(12, 12, 12)).train
     small = {**ENGINE, "chunk": 4}

@@ -126,6 +126,46 @@ def test_a_longer_run_equals_a_straight_one(straight, tmp_path):
     assert [line["step"] for line in metrics(run)] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("stop_at", [None, 2])
+def test_a_run_whose_rate_falls_over_its_steps_keeps_them(tmp_path, stop_at):
+    run = tmp_path / "run"
+    falling = {"distill": {"schedule": "cosine"}}
+    start(run, steps=4, stop_at=stop_at, settings=falling)
+    before = tree(run)
+    for steps in (3, 5):
+        with pytest.raises(
+            ConfigError, match=rf"falls to 0 over its 4 steps .*got --steps {steps}"
+        ):
+            start(run, steps=steps, resume=True)
+    assert tree(run) == before
+    if stop_at:
+        assert start(run, steps=4, resume=True) == [3, 4]
+
+
+def test_a_run_that_does_not_tell_its_optimiser_used_sgd(straight, tmp_path):
+    run = tmp_path / "run"
+    start(run, stop_at=3)
+    path = run / "run.toml"
+    lines = path.read_text().splitlines(keepends=True)
+    old = [line for line in lines if not line.startswith(("optimizer", "schedule"))]
+    assert len(old) == len(lines) - 2
+    path.write_text("".join(old))
+    with pytest.raises(ConfigError, match=r"distill\.optimizer: 'sgd' -> 'adam'"):
+        start(run, settings={"distill": {"optimizer": "adam"}}, resume=True)
+    plain = {"distill": {"optimizer": "sgd", "schedule": "constant"}}
+    assert start(run, settings=plain, resume=True) == [4, 5, 6]
+    assert content(run) == content(straight)
+
+
+def test_moments_of_another_optimiser_are_refused(tmp_path):
+    run = tmp_path / "run"
+    start(run, stop_at=3)
+    path = run / "run.toml"
+    path.write_text(path.read_text().replace('optimizer = "sgd"', 'optimizer = "adam"'))
+    with pytest.raises(DataError, match="has the moments momentum; the settings say adam, which"):
+        start(run, resume=True)
+
+
 def test_a_run_stopped_while_it_is_lengthened_stays_readable(straight, tmp_path):
     run = tmp_path / "run"
     start(run, steps=2)

@@ -49,7 +49,7 @@ def test_a_pipe_is_not_waited_for(tmp_path, run):
     """As run.toml it would be no regular file; as a checkpoint reading it would never end."""
     images = torch.zeros(1, 1, 4, 4)
     for step in (1, 2):
-        save_checkpoint(tmp_path, Progress(State(images, None, step)))
+        save_checkpoint(tmp_path, Progress(State(images, {}, step)))
     (tmp_path / CURRENT).unlink()
     os.mkfifo(tmp_path / CURRENT)
     found = load_checkpoint(tmp_path)

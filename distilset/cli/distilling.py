@@ -12,7 +12,7 @@ from distilset.cli.reading import find_own_code, load
 
 LOOK = ("method", "network", "norm", "batch_real", "seed", "resolution", "like", "val")
 LOOK += ("experts", "split_seed", "zca", "mapped", "device", "precision", "compile_", "threads")
-STATED = (*LOOK, "ipc", "factor", "steps", "init", "bank", "checkpoint_every")
+STATED = (*LOOK, "ipc", "factor", "steps", "init", "bank", "optimizer", "checkpoint_every")
 """The parameters that state a setting of the same name."""
 
 
@@ -37,6 +37,9 @@ def distill(
         typer.Option(help="Targets computed once and used again; 0 is fresh ones [0]."),
     ] = None,
     experts: o.Experts = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="How the images descend: sgd or adam [sgd].")
+    ] = None,
     preset: o.Preset = None,
     set_: o.Set = None,
     resolution: o.Resolution = None,

@@ -71,8 +71,10 @@ def test_statistics_of_batchnorm_are_those_of_the_whole_batch(tmp_path):
 
 def test_what_went_wrong_in_one_process_was_undone_in_all(alone):
     """That the result is equal is tested above."""
-    notes = DistilledSet.load(alone / "going back").card.notes
-    assert any("after step 4 a loss or an image became infinite" in note for note in notes)
+    for name in ("going back", "adam"):
+        notes = DistilledSet.load(alone / name).card.notes
+        assert any("after step 4 a loss or an image became infinite" in note for note in notes)
+    assert {"momentum", "square"} < set(state(alone / "adam"))
 
 
 def test_memory_that_runs_out_in_one_process_halves_the_chunk_of_all(tmp_path):

@@ -92,6 +92,22 @@ def test_a_signal_to_one_stops_all_after_the_same_step(folder, wanted):
     assert content(folder / "run") == wanted
 
 
+def test_adams_moments_are_shared_out_and_put_together(folder, capsys, monkeypatch):
+    """A run that one process left goes on in two, and one that two left in one."""
+    adam = ("--optimizer", "adam", "--set", "distill.schedule=cosine")
+    assert call(capsys, *distill("one", *adam)[2:])[0] == 0
+    monkeypatch.setenv("FAULT", "0:10:error")
+    assert call(capsys, *distill("first", *adam)[2:])[0] == 2
+    assert {code for code, _, _ in results(launch(2, *distill("second", *adam), cwd=folder))} != {0}
+    monkeypatch.delenv("FAULT")
+    together(2, *distill("first", "--resume"), cwd=folder)
+    code, _, err = call(capsys, *distill("second", "--resume")[2:])
+    assert code == 0
+    assert "after step 9" in err
+    for name in ("first", "second"):
+        assert content(folder / name) == content(folder / "one")
+
+
 def test_two_machines_meet_and_agree(folder, wanted):
     port = free_port()
     where = ("--nnodes", 2, "--master-addr", "127.0.0.2", "--master-port", port)
