@@ -1,4 +1,4 @@
-"""From settings and data to a run that is ready to start, and what is told before it does."""
+"""From settings and data to a run that is ready to start."""
 
 import platform
 import time
@@ -18,19 +18,19 @@ from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
 from distilset.estimates import estimated_bytes, most, worker_bytes
 from distilset.experts import Experts
-from distilset.formation import check_factor, cut_into
+from distilset.formation import check_factor
 from distilset.guard import rate_of
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method
 from distilset.models import build_network, pool_of, settled
-from distilset.optimise import Record, State, descend, steps_told, with_rates
+from distilset.optimise import Record, State, descend, with_rates
 from distilset.parallel import group
 from distilset.parallel.classes import check_spread, share_of
 from distilset.rng import Rng
 from distilset.task import Task
 from distilset.training.step import TrainSettings
-from distilset.types import ImageSet, Splits
+from distilset.types import ImageSet
 
 CHECKPOINT_SECONDS = 60
 
@@ -264,37 +264,3 @@ def with_checkpoints(plan: Plan, seconds_per_step: float) -> Plan:
     every = max(1, round(CHECKPOINT_SECONDS / max(seconds_per_step, 1e-6)))
     engine = replace(plan.config.engine, checkpoint_every=every)
     return replace(plan, config=replace(plan.config, engine=engine))
-
-
-def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
-    """Return what is told before a run starts, as name and text."""
-    config, task, info = plan.config, plan.task, splits.info
-    distill, engine = config.distill, config.engine
-    mapped = ", read from a memory map" if task.train.mapped else ""
-    test = "no test part" if splits.test is None else f"{len(splits.test)} test"
-    carved = f", carved by split seed {info.split_seed}" if info.test_part == "carved" else ""
-    val = "" if splits.val is None else f", {len(splits.val)} validation"
-    whitened = "normalised, whitened (ZCA)" if config.data.zca else "normalised"
-    operations = ", ".join(config.augmentation.operations) or "none"
-    if "augmentation" in plan.reasons:
-        operations += f" ({plan.reasons['augmentation']})"
-    return [
-        ("data", f"{info.name}: {len(task.train)} train{val}, {test}{carved}{mapped}"),
-        ("images", f"{task.train.spec}, {task.classes} classes, {whitened}"),
-        ("method", config.method_name),
-        ("network", str(config.network)),
-        *([("weights", str(config.experts))] if config.experts.number else []),
-        (
-            "synthetic",
-            f"{task.classes * task.ipc} images, {task.ipc} per class, from {distill.init}"
-            + cut_into(task.factor),
-        ),
-        ("real batch", f"{task.batch_real} per class and step"),
-        ("targets", f"a bank of {task.bank}" if task.bank else "fresh ones at every step"),
-        ("steps", steps_told(distill)),
-        ("augmentation", operations),
-        ("device", f"{engine.device}, {engine.threads} threads{task.share or ''}"),
-        ("precision", f"{engine.precision}: {plan.reasons['precision']}"),
-        ("compiled", f"{engine.compile}: {plan.reasons['compile']}"),
-        ("seed", str(distill.seed)),
-    ]

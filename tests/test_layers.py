@@ -48,6 +48,7 @@ ORDER = [
         "evaluation",
         "trained",
         "plan",
+        "outline",
         "placing",
         "exchange",
         "shortage",

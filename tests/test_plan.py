@@ -8,9 +8,9 @@ from distilset.config import build
 from distilset.errors import ConfigError
 from distilset.estimates import worker_bytes
 from distilset.hardware import default_workers
+from distilset.outline import plan_rows
 from distilset.plan import (
     make_plan,
-    plan_rows,
     probe,
     resolve,
     versions,

@@ -181,7 +181,7 @@ def _run(session: Any, console: Any) -> None:
 
 
 def _plan_table(session: Any, splits: Any) -> Any:
-    from distilset.plan import plan_rows
+    from distilset.outline import plan_rows
     from distilset.terminal import duration, plain_table, size
 
     rows = plan_rows(session.plan, splits)
