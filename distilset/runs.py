@@ -138,7 +138,13 @@ def finish(plan: Plan, progress: Progress) -> DistilledSet:
         device=config.engine.device,
         precision=config.engine.precision,
         seconds=round(progress.seconds, 3),
-        notes=(*plan.method.notes, *progress.notes),
+        notes=(*_weights(plan), *plan.method.notes, *progress.notes),
         versions=versions(),
     )
     return DistilledSet(pixels, labels, card, transform, plan.settings)
+
+
+def _weights(plan: Plan) -> list[str]:
+    """Say whose weights were matched, if not those of untrained networks as in the papers."""
+    experts = plan.config.experts
+    return [f"matched {experts}"] if experts.number else []

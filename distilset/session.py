@@ -70,7 +70,7 @@ class Session:
                 f"the trained networks at {task.experts[0].folder} cannot be seen by all "
                 "processes; the cache folder must be one that all machines share"
             )
-        self.progress.note(f"{self.plan.config.experts}, in {perf_counter() - start:.0f} s")
+        self.progress.note(f"the experts were trained in {perf_counter() - start:.0f} s")
 
     def build_bank(self, report: Report = lambda done, total: None) -> None:
         """Compute the targets that a bank still lacks."""

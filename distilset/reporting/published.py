@@ -1,7 +1,7 @@
 """Published figures beside ours, with what differs in how they were made."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -91,6 +91,7 @@ def beside_published(runs: Iterable[RunFacts]) -> list[Comparison]:
     runs = list(runs)
     known = {(f.dataset, f.method, f.ipc): f for f in figures()}
     whitened = {run.name: run.distilled.card.zca is not None for run in runs}
+    added = {run.name: _additions(run.distilled.settings) for run in runs}
     cards = [run.distilled.card.dataset for run in runs]
     likes = {(info.name, info.fingerprint): info.like for info in cards}
     pairs = []
@@ -99,7 +100,8 @@ def beside_published(runs: Iterable[RunFacts]) -> list[Comparison]:
         figure = known.get((dataset, ours.method, ours.ipc))
         alike = ours.factor == 1 and ours.setting["split"] == "test"
         if figure is not None and alike and not ours.diverged:
-            pairs.append(Comparison(ours, figure, _differences(ours, figure, whitened)))
+            differs = (*added.get(ours.name, ()), *_differences(ours, figure, whitened))
+            pairs.append(Comparison(ours, figure, differs))
     return pairs
 
 
@@ -125,3 +127,13 @@ def _differences(ours: Result, figure: Figure, whitened: dict[str, bool]) -> tup
     if setting["labels"] != "hard":
         differs.append("soft labels, theirs hard")
     return tuple(differs)
+
+
+def _additions(settings: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Say what a run did that no paper's method does."""
+    additions = []
+    if settings.get("experts", {}).get("number"):
+        additions.append("networks trained on the real images, theirs untrained")
+    if settings.get("method", {}).get("class_weight"):
+        additions.append("cross-entropy added to the loss, theirs without")
+    return tuple(additions)

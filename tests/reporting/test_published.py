@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from distilset.data.known import KNOWN
@@ -52,6 +54,16 @@ def test_a_figure_is_found_where_data_method_and_ipc_match(cifar):
     assert "120 epochs, theirs 1800" in first.differences
     assert "protocol quick, theirs like our datadam" in first.differences
     assert "norm instance, theirs not stated" in second.differences
+
+
+def test_what_no_paper_does_is_told(cifar):
+    (run,) = read_runs([cifar("a", method="atom")])
+    added = {"experts": {"number": 4}, "method": {"class_weight": 1.0}}
+    told = replace(run, distilled=replace(run.distilled, settings=added))
+    assert not any("theirs untrained" in d for d in beside_published([run])[0].differences)
+    first, second, *_ = beside_published([told])[0].differences
+    assert "networks trained on the real images" in first
+    assert "cross-entropy added" in second
 
 
 def test_the_page_states_the_difference_and_what_is_unverified(cifar):
