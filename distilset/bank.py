@@ -28,6 +28,7 @@ from distilset.cache import cache_folder
 from distilset.data.zca import zca_digest
 from distilset.engine import Engine, Means
 from distilset.errors import DataError
+from distilset.files import write_text
 from distilset.hardware import send, threads
 from distilset.losses.statistics import Statistic
 from distilset.models import code_digest
@@ -82,7 +83,7 @@ class Bank:
         """Return how many whole targets each statistic has on disk."""
         widths = self._widths
         found = []
-        for statistic in self.engine.statistics:
+        for statistic in self.engine.matched:
             path = self.path(statistic)
             size = path.stat().st_size if path.is_file() else 0
             found.append(size // (2 * self.task.classes * widths[path.name]))
@@ -91,13 +92,13 @@ class Bank:
     @property
     def missing(self) -> int:
         """The number of targets that are still to be computed."""
-        return max(0, self.size - min(self.counts()))
+        return max(0, self.size - min(self.counts(), default=self.size))
 
     @property
     def missing_bytes(self) -> int:
         """The bytes on disk of the targets that are still to be computed."""
         row = 2 * self.task.classes
-        widths = [self._widths[self.path(one).name] for one in self.engine.statistics]
+        widths = [self._widths[self.path(one).name] for one in self.engine.matched]
         pairs = zip(self.counts(), widths, strict=True)
         return sum(max(0, self.size - count) * row * width for count, width in pairs)
 
@@ -109,7 +110,7 @@ class Bank:
         with torch.no_grad():
             values = self.engine.forward.eager(images)
         pairs = zip(self.engine.statistics, values, strict=True)
-        return {self.path(statistic).name: value.shape[1] for statistic, value in pairs}
+        return {self.path(one).name: value.shape[1] for one, value in pairs if one.matched}
 
     def build(self, report: Report = lambda done, total: None) -> None:
         """Compute what is missing, written target by target; interrupted work is kept.
@@ -121,6 +122,8 @@ class Bank:
             DataError: if a mean is not finite, or too large for half precision.
             ConfigError: if a process that computes is ended by somebody.
         """
+        if self.task.experts:
+            group.lead(self._follow_experts)
         if self.task.share is not None:
             self._build_together(self.task.share, report)
             return
@@ -157,6 +160,15 @@ class Bank:
                 "must be one that all machines share"
             )
 
+    def _follow_experts(self) -> None:
+        """Drop what was computed with other weights: experts trained again may differ in bits."""
+        with self._locked():
+            known, now = self.folder / "experts", self.task.experts[0].content()
+            if known.is_file() and known.read_text("ascii", errors="replace") != now:
+                for path in self.folder.glob("*.f16"):
+                    path.unlink()
+            write_text(known, now)
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Take the folder, and say what it is for."""
@@ -192,7 +204,7 @@ class Bank:
     def _truncate(self) -> list[int]:
         """Cut off what an interrupted build left of a target."""
         counts, widths = self.counts(), self._widths
-        for statistic, count in zip(self.engine.statistics, counts, strict=True):
+        for statistic, count in zip(self.engine.matched, counts, strict=True):
             path = self.path(statistic)
             if path.is_file():
                 with path.open("r+b") as file:
@@ -200,7 +212,7 @@ class Bank:
         return counts
 
     def _append(self, index: int, means: Means, counts: list[int]) -> None:
-        rows = zip(self.engine.statistics, means, counts, strict=True)
+        rows = zip(self.engine.matched, means, counts, strict=True)
         for statistic, mean, count in rows:
             if index < count:
                 continue
@@ -227,7 +239,7 @@ class Bank:
 
     def read(self, index: int) -> Target:
         """Return a target by its number."""
-        stored = [self._row(statistic, index) for statistic in self.engine.statistics]
+        stored = [self._row(statistic, index) for statistic in self.engine.matched]
         if any(row is None for row in stored):
             target = self.compute(index)
             return replace(target, means=tuple(m.half().float() for m in target.means))
@@ -249,7 +261,7 @@ class Bank:
 
     def _open(self) -> dict[str, np.ndarray]:
         widths, opened = self._widths, {}
-        for statistic, count in zip(self.engine.statistics, self.counts(), strict=True):
+        for statistic, count in zip(self.engine.matched, self.counts(), strict=True):
             path = self.path(statistic)
             if count:
                 shape = (count, self.task.classes, widths[path.name])

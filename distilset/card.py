@@ -58,6 +58,18 @@ class Card:
         return labelled(self.method, self.factor)
 
 
+def additions(settings: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Say what the settings of a run add that no paper's method has."""
+    experts, distill = settings.get("experts", {}), settings.get("distill", {})
+    found = {
+        f"{experts.get('number')} networks trained on the real images": experts.get("number"),
+        "cross-entropy in the loss": settings.get("method", {}).get("class_weight"),
+        "images that descend with Adam": distill.get("optimizer") == "adam",
+        "an image learning rate that falls": distill.get("schedule") == "cosine",
+    }
+    return tuple(text for text, added in found.items() if added)
+
+
 def labelled(text: str, factor: int) -> str:
     """Return a name that tells runs with a factor from others.
 

@@ -155,6 +155,7 @@ class Engine:
     ) -> None:
         self.network = network
         self.statistics = tuple(statistics)
+        self.matched = tuple(one for one in statistics if one.matched)
         self.settings = settings
         self.share = share
         self.coupled = couples_images(network)
@@ -225,10 +226,14 @@ class Engine:
     def class_means(
         self, pieces: Sequence[Piece], classes: int, fetch: Callable[[Piece], Tensor]
     ) -> Means:
-        """Return the class means of a batch that ``fetch`` delivers a piece at a time."""
+        """Return the class means of a batch that ``fetch`` delivers a piece at a time.
+
+        They are those of the statistics that are ``matched``.
+        """
         totals: list[Tensor] | None = None
         for piece in pieces:
-            means = self.means(fetch(piece), piece)
+            found = zip(self.statistics, self.means(fetch(piece), piece), strict=True)
+            means = [mean for statistic, mean in found if statistic.matched]
             if totals is None:
                 totals = [mean.new_zeros(classes, mean.shape[1]) for mean in means]
             for total, mean in zip(totals, means, strict=True):
@@ -250,10 +255,14 @@ class Engine:
         """
         for piece in pieces:
             means = self.means(fetch(piece), piece)
+            goals = iter(target)
             losses = torch.stack(
                 [
-                    statistic.weight * statistic.distances(mean, goal[piece.classes], piece.classes)
-                    for statistic, mean, goal in zip(self.statistics, means, target, strict=True)
+                    one.weight
+                    * one.distances(
+                        mean, next(goals)[piece.classes] if one.matched else None, piece.classes
+                    )
+                    for one, mean in zip(self.statistics, means, strict=True)
                 ]
             ).sum(0)
             if self.share is not None:

@@ -18,7 +18,6 @@ from typing import Annotated, Any
 
 import torch
 from filelock import FileLock
-from jaxtyping import Float
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 from torch import Tensor, nn
@@ -35,7 +34,7 @@ from distilset.training.protocols import Protocol
 from distilset.training.step import TrainSettings, settle
 from distilset.training.trainer import Trainer
 from distilset.types import ImageSet
-from distilset.untrusted import read_tensors
+from distilset.untrusted import open_tensors, telling_damage
 
 VERSION = 1
 BATCH, LEARNING_RATE, WARMUP, CLIP = 128, 0.04, 0.1, 2.0
@@ -93,9 +92,9 @@ class Experts:
         threads: int,
     ) -> None:
         self.config, self.augmentation = config, augmentation
-        passes = config.number * config.updates * BATCH
-        self.settings, _ = settle(settings, passes, train.spec)
-        self.shapes = {name: tuple(v.shape) for name, v in network.state_dict().items()}
+        # by one expert's work: how many there are must not change what each of them is
+        self.settings, _ = settle(settings, config.updates * BATCH, train.spec)
+        self.values = sum(value.numel() for value in network.state_dict().values())
         self.key = {
             "version": VERSION,
             "train": train.digest,
@@ -103,7 +102,7 @@ class Experts:
             "std": list(transform.std),
             "zca": transform.zca is not None and zca_digest(transform.zca),
             "network": repr(network),
-            "code": code_digest(network, train.spec),
+            "code": code_digest(network, train.spec, scores=True),
             "augmentation": asdict(augmentation),  # type: ignore[call-overload]
             "updates": config.updates,
             "snapshots": config.snapshots,
@@ -116,6 +115,7 @@ class Experts:
         self.digest = blake2b(text, digest_size=16).hexdigest()
         self.folder = cache_folder("experts") / self.digest
         self.asleep = False
+        self._open: dict[int, Any] = {}
 
     def path(self, number: int) -> Path:
         """Return the file of an expert: tensors by snapshot and name."""
@@ -129,8 +129,7 @@ class Experts:
     @property
     def bytes(self) -> int:
         """The bytes on disk that the missing ones will take."""
-        values = sum(torch.Size(shape).numel() for shape in self.shapes.values())
-        return 4 * values * self.config.snapshots * len(self.missing)
+        return 4 * self.values * self.config.snapshots * len(self.missing)
 
     def train(
         self,
@@ -196,7 +195,7 @@ class Experts:
         arguments = (images, labels, self._protocol, rng, self.augmentation)
         trainer.train(*arguments, progress=report, prepare=prepare, before=before)
         keep()
-        if not all(bool(value.isfinite().all()) for value in kept.values()):
+        if not all(bool(value.isfinite().all()) for value in trainer.network.parameters()):
             raise DataError(
                 "a network diverged that was trained on the real images; fewer experts.updates, or "
                 "another network, may not"
@@ -231,23 +230,36 @@ class Experts:
         words = rng.words("which expert", step, [0], 2)[0]
         number = int(words[0]) * self.config.number >> 32
         at = int(words[1]) * self.config.snapshots >> 32
-        stored = self._read(number, at)
-        for name, value in network.state_dict().items():
-            value.copy_(stored[name])
-
-    def _read(self, number: int, at: int) -> dict[str, Float[Tensor, "..."]]:
-        prefix = _name(at, "")
+        parameters = {name for name, _ in network.named_parameters()}
         try:
-            found, _ = read_tensors(self.path(number), lambda name: name.startswith(prefix))
+            for name, value in network.state_dict().items():
+                value.copy_(self._read(number, _name(at, name), value, name in parameters))
         except DataError as error:
-            raise DataError(f"{error}; remove {self.folder}, and it is made anew") from None
-        stored = {name.removeprefix(prefix): value for name, value in found.items()}
-        shapes = {name: tuple(value.shape) for name, value in stored.items()}
-        if shapes != self.shapes or not all(bool(v.isfinite().all()) for v in stored.values()):
             raise DataError(
-                f"{self.path(number)} is damaged; remove {self.folder}, and it is made anew"
-            )
-        return stored
+                f"{error}; remove {self.folder} if it is there, and go on with --resume"
+            ) from None
+
+    def _read(self, number: int, name: str, like: Tensor, trained: bool) -> Tensor:
+        """Read a tensor; the file stays open, for the cache may be cleared while a run goes on."""
+        path = self.path(number)
+        with telling_damage(path):
+            if number not in self._open:
+                self._open[number] = open_tensors(path)
+            found = self._open[number].get_tensor(name)
+            if found.shape != like.shape or (trained and not bool(found.isfinite().all())):
+                raise ValueError(f"{name} does not fit the network")
+        return found
+
+    def content(self) -> str:
+        """Hash the experts themselves: trained on another machine they may differ in bits."""
+        hasher = blake2b(digest_size=16)
+        for number in range(self.config.number):
+            hasher.update(self.path(number).read_bytes())
+        return hasher.hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave open files behind: they belong to their process."""
+        return {**vars(self), "_open": {}}
 
 
 @contextmanager

@@ -216,7 +216,8 @@ def _experts(config: RunConfig, task: Task) -> tuple[Experts, ...]:
     """Return the experts of every network of a task, if it is to have any."""
     if not config.experts.number:
         return ()
-    settings, number = task.settings, torch.get_num_threads()
+    settings = task.settings
+    number = config.engine.threads or torch.get_num_threads()
     training = TrainSettings(settings.device, settings.precision, settings.compile)
     transform = task.transform.to("cpu")
     return tuple(

@@ -1,12 +1,13 @@
 """Who may write into a folder: a new run, the same run going on, and nobody else."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distilset.config import RunConfig, Tables, build, differences, to_toml
+from distilset.config import RunConfig, Tables, build, differences, merge, to_toml
 from distilset.errors import ConfigError, DataError
+from distilset.experts import ExpertsConfig
 from distilset.files import write_text
 from distilset.lock import RunLock
 from distilset.parallel import environment, group
@@ -27,7 +28,10 @@ _MOVING = (*CHECKPOINTS, CARD)
 """Files by which another process's work in the folder is noticed."""
 
 MAY_CHANGE = ("distill.steps", "engine.checkpoint_every", "data.mapped")
-UNSAID = {"factor": 1, "optimizer": "sgd", "schedule": "constant"}
+UNSAID: Tables = {
+    "distill": {"factor": 1, "optimizer": "sgd", "schedule": "constant"},
+    "experts": asdict(ExpertsConfig()),  # type: ignore[call-overload]
+}
 """What runs of earlier versions do not say."""
 
 MAY_BE_AUTO = ("device", "precision", "compile")
@@ -86,8 +90,9 @@ class RunFolder:
             return build(stated)
         if "distill" not in old:
             raise DataError(f"{self.path} holds a selection; only a distillation can be resumed")
-        for key, value in UNSAID.items():
-            old["distill"].setdefault(key, value)
+        old = merge(UNSAID, old)
+        if old.get("method", {}).get("name") == "atom":
+            old["method"].setdefault("class_weight", 0.0)
         self._check_code(old, stated)
         self.earlier = self._lengthened(old, stated)
         return build({key: table for key, table in self.earlier.items() if key != "made"})

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from distilset.allocator import kept_memory
+from distilset.card import additions
 from distilset.checkpoint import load_checkpoint
 from distilset.data.zca import zca_digest
 from distilset.descent import Descent, Interrupted
@@ -138,13 +139,13 @@ def finish(plan: Plan, progress: Progress) -> DistilledSet:
         device=config.engine.device,
         precision=config.engine.precision,
         seconds=round(progress.seconds, 3),
-        notes=(*_weights(plan), *plan.method.notes, *progress.notes),
+        notes=(*_added(plan), *plan.method.notes, *progress.notes),
         versions=versions(),
     )
     return DistilledSet(pixels, labels, card, transform, plan.settings)
 
 
-def _weights(plan: Plan) -> list[str]:
-    """Say whose weights were matched, if not those of untrained networks as in the papers."""
-    experts = plan.config.experts
-    return [f"matched {experts}"] if experts.number else []
+def _added(plan: Plan) -> list[str]:
+    """Say what the run adds to its method as published."""
+    found = additions(plan.settings)
+    return [f"beyond the papers: {', '.join(found)}"] if found else []

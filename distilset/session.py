@@ -12,7 +12,7 @@ from distilset.bank import Bank, Report
 from distilset.banks import Banks
 from distilset.config import RunConfig
 from distilset.data.normalise import Transform
-from distilset.errors import DataError
+from distilset.errors import ConfigError, DataError
 from distilset.experts import asleep
 from distilset.guard import agreeing
 from distilset.hardware import threads
@@ -23,7 +23,7 @@ from distilset.plan import Plan, make_plan, probe, versions, with_checkpoints
 from distilset.room import REST, check_room, told_if_full
 from distilset.runfolder import RunFolder
 from distilset.runs import Progress, begin, carry_out, finish, resume
-from distilset.shortage import check_memory, enduring
+from distilset.shortage import ADVICE, attempt, check_memory, enduring
 from distilset.store import CHECKPOINTS, DistilledSet, write_results
 from distilset.types import ImageSet
 
@@ -58,19 +58,31 @@ class Session:
 
         Raises:
             DataError: a network diverged; a cache folder that not all processes share.
+            ConfigError: memory ran out.
         """
         task = self.plan.task
-        if not any(group.lead(lambda: [bool(one.missing) for one in task.experts])):
+        if not task.experts:
             return
-        start = perf_counter()
-        with told_if_full(task.experts[0].folder), threads(self.plan.config.engine.threads):
-            group.lead(lambda: task.train_experts(report))
-        if any(one.missing for one in task.experts):
+        if group.lead(lambda: self.missing_experts):
+            start = perf_counter()
+            with told_if_full(task.experts[0].folder), threads(self.plan.config.engine.threads):
+                group.lead(lambda: self._train(report))
+            self.progress.note(f"the experts were trained in {perf_counter() - start:.0f} s")
+        if agreeing(task.share)(self.missing_experts > 0):
             raise DataError(
                 f"the trained networks at {task.experts[0].folder} cannot be seen by all "
                 "processes; the cache folder must be one that all machines share"
             )
-        self.progress.note(f"the experts were trained in {perf_counter() - start:.0f} s")
+
+    def _train(self, report: Report) -> None:
+        _, told = attempt(lambda: self.plan.task.train_experts(report))
+        if told is not None:
+            raise ConfigError(f"memory does not suffice to train experts ({told}); {ADVICE}")
+
+    @property
+    def missing_experts(self) -> int:
+        """The number of networks that are still to be trained."""
+        return sum(len(one.missing) for one in self.plan.task.experts)
 
     def build_bank(self, report: Report = lambda done, total: None) -> None:
         """Compute the targets that a bank still lacks."""

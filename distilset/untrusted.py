@@ -7,7 +7,8 @@ raise ValueError or OSError with a reason; who calls them names the file.
 import json
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -123,25 +124,35 @@ def _check(found: Any, *, finite: bool = True) -> None:
             raise ValueError("a number is infinite")
 
 
-def read_tensors(
-    path: Path, wanted: Callable[[str], bool] = lambda name: True
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file: its tensors, or those of ``wanted`` names, and its text.
-
-    Shapes are checked against the file's size by the library, before anything is allocated.
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors, and its text.
 
     Raises:
         DataError: it is damaged, or no regular file.
     """
+    with telling_damage(path), open_tensors(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}
+
+
+def open_tensors(path: Path) -> Any:
+    """Open a safetensors file to read tensor by tensor; the file may be removed meanwhile.
+
+    Shapes are checked against the file's size by the library, before anything is allocated. What
+    it raises is meant for `telling_damage`.
+    """
     from safetensors import safe_open
 
+    _check_header(path)
+    return safe_open(path, framework="pt")
+
+
+@contextmanager
+def telling_damage(path: Path) -> Iterator[None]:
+    """Make a DataError of whatever is raised: the library has errors of its own, PyTorch too."""
     try:
-        _check_header(path)
-        with safe_open(path, framework="pt") as file:
-            names = filter(wanted, file.keys())
-            tensors = {name: file.get_tensor(name) for name in names}
-            return tensors, file.metadata() or {}
-    except Exception as error:  # the library has errors of its own, and PyTorch's come through
+        yield
+    except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} is damaged: {reason}") from None
 

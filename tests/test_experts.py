@@ -1,10 +1,12 @@
 import copy
+import shutil
 from collections import Counter
 from dataclasses import replace
 from math import cos, pi
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 import distilset
@@ -13,13 +15,14 @@ from distilset.augment import augment, draw_per_image
 from distilset.cache import cache_folder
 from distilset.errors import DataError
 from distilset.experts import ExpertsConfig
-from distilset.models import initialise
+from distilset.models import code_digest, initialise
 from distilset.plan import make_plan
 from distilset.rng import Rng
 from distilset.session import open_session
 from distilset.testing import drawn_images, small_config
 from distilset.training.trainer import batches
-from tests.small import call, content, distil, distill, splits, write_npz
+from distilset.types import Features
+from tests.small import call, content, distil, distill, splits, tree, write_npz
 
 TRAIN = drawn_images((3, 8, 8), (60, 50, 70))
 FEW = {"updates": 7, "snapshots": 3}
@@ -140,7 +143,7 @@ def test_a_run_is_the_same_whether_its_experts_are_there_or_not(tmp_path, cache,
         flags["settings"]["engine"] = {"threads": 2}
     one = distil(out=tmp_path / "one", **flags)
     again = distil(out=tmp_path / "again", **flags)
-    assert any(note.startswith("matched 2 networks trained on") for note in again.card.notes)
+    assert any("beyond the papers: 2 networks trained on" in note for note in again.card.notes)
     cache.rename(tmp_path / "elsewhere")
     distil(out=tmp_path / "anew", **flags)
     assert content(tmp_path / "one") == content(tmp_path / "again") == content(tmp_path / "anew")
@@ -172,7 +175,7 @@ def test_trained_networks_tell_classes_apart():
     assert right() > 0.6
 
 
-def test_damage_is_told(cache):
+def test_damage_is_told():
     task = task_of(1)
     task.train_experts()
     path = task.experts[0].path(0)
@@ -180,11 +183,63 @@ def test_damage_is_told(cache):
     nan = b"\x00\x00\xc0\x7f"
     for damaged in (b"", whole[:-8], whole[:-4] + nan, b"\0" * len(whole)):
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match="and it is made anew"):
-            states(task, 8)
+        with pytest.raises(DataError, match=r"damaged: .*; remove .* and go on with --resume"):
+            states(task_of(1), 8)
     path.unlink()
-    with pytest.raises(DataError, match="and it is made anew"):
-        task.draw_network(0)
+    with pytest.raises(DataError, match="it is no regular file; remove"):
+        task_of(1).draw_network(0)
+
+
+def test_a_run_goes_on_when_the_cache_is_cleared(cache):
+    task = task_of(2)
+    task.train_experts()
+    before = states(task, 20)
+    shutil.rmtree(cache / "experts")
+    assert all(map(torch.equal, before, states(task, 20)))
+
+
+def test_a_bank_follows_experts_that_came_out_otherwise(monkeypatch):
+    flags = {"bank": 3, "settings": {"experts": {"number": 1, **FEW}}}
+    distil(**flags)
+    (folder,) = cache_folder("banks").iterdir()
+    first = tree(folder)
+    shutil.rmtree(cache_folder("experts"))
+    distil(**flags)
+    assert tree(folder) == first
+    shutil.rmtree(cache_folder("experts"))
+    monkeypatch.setattr(module, "LEARNING_RATE", 0.05)  # as another machine's rounding would
+    distil(**flags)
+    assert {name: data != first[name] for name, data in tree(folder).items() if "f16" in name} == {
+        name: True for name in first if "f16" in name
+    }
+
+
+def test_how_many_there_are_changes_none_of_them():
+    many = {one.experts[0].folder for one in (task_of(1), task_of(2), task_of(500))}
+    assert len(many) == 1
+
+
+def test_own_code_is_told_apart_by_its_scores():
+    network = Own(splits().train.spec, 1.0)
+    spec = splits().train.spec
+    assert code_digest(network, spec) == code_digest(Own(spec, 2.0), spec)
+    digests = {code_digest(Own(spec, t), spec, scores=True) for t in (1.0, 2.0, 1.0)}
+    assert len(digests) == 2
+
+
+class Own(nn.Module):
+    """A network whose scores are not those of its classifier."""
+
+    def __init__(self, spec, temperature):
+        super().__init__()
+        self.classifier = nn.Linear(spec.channels * spec.height * spec.width, 3)
+        self.temperature = temperature
+
+    def features(self, images):
+        return Features((), images.flatten(1))
+
+    def forward(self, images):
+        return self.classifier(self.features(images).last) / self.temperature
 
 
 def test_a_training_that_diverges_is_told(monkeypatch):

@@ -2,8 +2,10 @@
 
 import shutil
 import sys
+import tomllib
 
 import pytest
+import tomli_w
 import torch
 
 import distilset
@@ -153,6 +155,19 @@ def test_a_run_that_does_not_tell_its_optimiser_used_sgd(straight, tmp_path):
     with pytest.raises(ConfigError, match=r"distill\.optimizer: 'sgd' -> 'adam'"):
         start(run, settings={"distill": {"optimizer": "adam"}}, resume=True)
     plain = {"distill": {"optimizer": "sgd", "schedule": "constant"}}
+    assert start(run, settings=plain, resume=True) == [4, 5, 6]
+    assert content(run) == content(straight)
+
+
+def test_a_run_that_knows_no_experts_had_none(straight, tmp_path):
+    run = tmp_path / "run"
+    start(run, stop_at=3)
+    settings = tomllib.loads((run / "run.toml").read_text())
+    del settings["experts"], settings["method"]["class_weight"]
+    (run / "run.toml").write_text(tomli_w.dumps(settings))
+    with pytest.raises(ConfigError, match=r"experts\.number: 0 -> 2"):
+        start(run, settings={"experts": {"number": 2}}, resume=True)
+    plain = {"experts": {"number": 0, "updates": 400}, "method": {"class_weight": 0.0}}
     assert start(run, settings=plain, resume=True) == [4, 5, 6]
     assert content(run) == content(straight)
 

@@ -186,6 +186,9 @@ def _plan_table(session: Any, splits: Any) -> Any:
 
     rows = plan_rows(session.plan, splits)
     rows.append(("memory", f"about {size(session.plan.bytes)}"))
+    if (experts := session.plan.config.experts).number:
+        total = experts.number * len(session.plan.task.networks)
+        rows.append(("experts", f"{session.missing_experts} of {total} to train"))
     if session.bank is not None:
         missing, workers = session.bank.missing, session.bank.workers
         text = f"{missing} of {session.bank.size} targets to build"

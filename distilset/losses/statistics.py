@@ -32,6 +32,11 @@ class Statistic:
     power: float = 1.0
 
     @property
+    def matched(self) -> bool:
+        """Whether real images have a part in it: not in ``scores``."""
+        return self.kind != "scores"
+
+    @property
     def on_map(self) -> bool:
         """Whether it is an attention, of one of the maps."""
         return self.kind in ("spatial", "channel")
@@ -55,7 +60,7 @@ class Statistic:
                 return channel_attention(features.maps[self.layer], self.power)
 
     def distances(
-        self, means: Float[Tensor, "some d"], goals: Float[Tensor, "some d"], classes: slice
+        self, means: Float[Tensor, "some d"], goals: Float[Tensor, "some d"] | None, classes: slice
     ) -> Float[Tensor, " some"]:
         """Return what every class of ``classes`` adds to the loss, before the weight.
 
@@ -65,6 +70,7 @@ class Statistic:
         if self.kind == "scores":
             own = torch.arange(classes.start, classes.stop, device=means.device)
             return -means.gather(1, own[:, None])[:, 0]
+        assert goals is not None, "what is matched has a goal"
         return squared_distances(means, goals)
 
     def entries(self, shapes: Sequence[tuple[int, int, int]]) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -78,19 +79,38 @@ class MeanMatching:
         return images[rows] if task.share is None else task.share.filled(images, rows, task.ipc)
 
 
+@torch.no_grad()
 def check_classifiers(task: Task) -> None:
     """Refuse to match classes by networks that do not know them.
 
     Raises:
-        ConfigError: untrained networks, or one whose classifier has no name.
+        ConfigError: untrained networks; one whose scores are not its ``classifier`` of the last
+            features.
     """
     if not task.experts:
         raise ConfigError(
             "method.class_weight needs networks that were trained: give --experts 1 or more"
         )
     for network in task.networks:
-        if not isinstance(getattr(network, "classifier", None), nn.Module):
+        if not _classifies(network, task):
             raise ConfigError(
-                f"method.class_weight needs a network whose last layer is its attribute "
-                f"'classifier'; {type(network).__name__} has none"
+                "method.class_weight needs networks whose scores are classifier(features.last), "
+                "by an attribute of that name; "
+                f"{type(getattr(network, 'network', network)).__name__} is none"
             )
+
+
+def _classifies(network: nn.Module, task: Task) -> bool:
+    classifier = getattr(network, "classifier", None)
+    if not isinstance(classifier, nn.Module):
+        return False
+    images = torch.rand(2, *task.train.spec.shape, generator=torch.Generator().manual_seed(0))
+    images = images.to(next(network.parameters()).device)
+    network.eval()
+    try:
+        last = network.features(images).last  # type: ignore[operator]
+        return torch.allclose(classifier(last), network(images), rtol=1e-3, atol=1e-3)
+    except RuntimeError:  # shapes that do not fit
+        return False
+    finally:
+        network.train()

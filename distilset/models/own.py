@@ -69,8 +69,10 @@ def _call(
 
 
 @torch.no_grad()
-def code_digest(network: nn.Module, spec: ImageSpec) -> str | None:
-    """Hash what somebody's own network computes; None for a network of this package.
+def code_digest(network: nn.Module, spec: ImageSpec, *, scores: bool = False) -> str | None:
+    """Hash what somebody's own network computes, its features or also its ``scores``.
+
+    None for a network of this package.
 
     For what is kept under a network's name, since own code changes without changing its name.
     Computed with drawn weights on the CPU in float32, whatever the device.
@@ -81,9 +83,11 @@ def code_digest(network: nn.Module, spec: ImageSpec) -> str | None:
     with Rng(0).as_global("code digest"):
         for reset in resets(copy):
             reset()
-        features = copy.features(torch.randn(2, *spec.shape))  # type: ignore[operator]
+        images = torch.randn(2, *spec.shape)
+        features = copy.features(images)  # type: ignore[operator]
+        found = [*features.maps, features.last, *([copy(images)] if scores else [])]
     hasher = blake2b(digest_size=16)
-    for values in (*features.maps, features.last):
+    for values in found:
         hasher.update(values.float().contiguous().numpy().tobytes())
     return hasher.hexdigest()
 

@@ -1,12 +1,13 @@
 """Published figures beside ours, with what differs in how they were made."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from distilset.card import additions
 from distilset.reporting.collect import Result, RunFacts, all_results
 
 
@@ -91,7 +92,7 @@ def beside_published(runs: Iterable[RunFacts]) -> list[Comparison]:
     runs = list(runs)
     known = {(f.dataset, f.method, f.ipc): f for f in figures()}
     whitened = {run.name: run.distilled.card.zca is not None for run in runs}
-    added = {run.name: _additions(run.distilled.settings) for run in runs}
+    added = {run.name: additions(run.distilled.settings) for run in runs}
     cards = [run.distilled.card.dataset for run in runs]
     likes = {(info.name, info.fingerprint): info.like for info in cards}
     pairs = []
@@ -100,8 +101,9 @@ def beside_published(runs: Iterable[RunFacts]) -> list[Comparison]:
         figure = known.get((dataset, ours.method, ours.ipc))
         alike = ours.factor == 1 and ours.setting["split"] == "test"
         if figure is not None and alike and not ours.diverged:
-            differs = (*added.get(ours.name, ()), *_differences(ours, figure, whitened))
-            pairs.append(Comparison(ours, figure, differs))
+            differs = [f"{text}, theirs none" for text in added.get(ours.name, ())]
+            differs += _differences(ours, figure, whitened)
+            pairs.append(Comparison(ours, figure, tuple(differs)))
     return pairs
 
 
@@ -127,13 +129,3 @@ def _differences(ours: Result, figure: Figure, whitened: dict[str, bool]) -> tup
     if setting["labels"] != "hard":
         differs.append("soft labels, theirs hard")
     return tuple(differs)
-
-
-def _additions(settings: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """Say what a run did that no paper's method does."""
-    additions = []
-    if settings.get("experts", {}).get("number"):
-        additions.append("networks trained on the real images, theirs untrained")
-    if settings.get("method", {}).get("class_weight"):
-        additions.append("cross-entropy added to the loss, theirs without")
-    return tuple(additions)

@@ -59,14 +59,35 @@ def test_it_needs_trained_networks():
         distil(settings={"method": {"class_weight": 1.0}})
 
 
-def test_it_needs_a_classifier_by_name(monkeypatch):
+def test_it_needs_a_classifier_by_name():
     from distilset.methods import mean_matching
 
     config = replace(small_config("atom", {}), experts=ExpertsConfig(1, 2, 1))
     task = make_plan(config, TRAIN).task
-    del task.network.classifier
-    with pytest.raises(ConfigError, match="whose last layer is its attribute 'classifier'"):
-        mean_matching.check_classifiers(task)
+    mean_matching.check_classifiers(task)
+    right = task.network.classifier
+    for wrong in (torch.nn.Linear(7, 3), None, torch.nn.Linear(right.in_features, 3)):
+        task.network.classifier = wrong
+        task.network.forward = lambda images: right(task.network.features(images).last)
+        with pytest.raises(ConfigError, match="by an attribute of that name; ConvNet is none"):
+            mean_matching.check_classifiers(task)
+
+
+def test_it_costs_a_bank_nothing():
+    plain, with_it = plan_of(0.0, 2), plan_of(3.0, 2)
+    plain.method.bank.build()
+    assert with_it.method.bank.missing == 0
+    alone = make_plan(
+        replace(
+            with_it.config,
+            method=replace(
+                with_it.config.method, spatial_weight=0.0, channel_weight=0.0, mmd_weight=0.0
+            ),
+        ),
+        TRAIN,
+    )
+    assert alone.method.bank.missing == 0
+    assert alone.method.bank.target(0).means == ()
 
 
 def test_bad_weights_are_refused():

@@ -63,7 +63,7 @@ def test_what_no_paper_does_is_told(cifar):
     assert not any("theirs untrained" in d for d in beside_published([run])[0].differences)
     first, second, *_ = beside_published([told])[0].differences
     assert "networks trained on the real images" in first
-    assert "cross-entropy added" in second
+    assert "cross-entropy in the loss" in second
 
 
 def test_the_page_states_the_difference_and_what_is_unverified(cifar):
