@@ -71,6 +71,12 @@ class Claims:
             return self.store.check([f"done{each}" for each in range(size())])
         return True
 
+    def leader_done(self) -> bool:
+        """Tell whether rank 0 has ended well, and may take the store with it."""
+        with suppress(RuntimeError):
+            return self.store.check(["done0"])
+        return False
+
     def neighbours(self) -> dict[int, int]:
         """Return rank and number of the other processes on this machine."""
         found = {}
@@ -119,6 +125,8 @@ class Watch:
 
     def _look(self, claims: Claims, neighbours: dict[int, int]) -> None:
         while not self._stopped.wait(LOOK_EVERY):
+            if claims.leader_done():
+                return  # whoever goes on does so alone: an end of the store is no failure now
             if claims.taken():
                 if not self._stopped.wait(LOOK_EVERY):
                     _leave(1)
@@ -128,7 +136,7 @@ class Watch:
     def stop(self) -> None:
         """Stop looking, and wait for the thread to end."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(FAREWELL_SECONDS)
 
 
 def end_with(error: BaseException, claims: Claims | None) -> NoReturn:

@@ -60,14 +60,17 @@ def test_the_thread_that_watches_is_stopped_before_python_ends(tmp_path):
         assert together(3, script, cwd=tmp_path) == ""
 
 
-def test_rank_0_waits_at_its_end_for_the_others_that_look_into_its_store(tmp_path):
+@pytest.mark.parametrize("farewell", [30, 2])
+def test_a_process_that_goes_on_after_rank_0_ends_well(tmp_path, farewell):
+    """Rank 0 waits, and where that is not enough the loss of its store is no failure."""
     script = tmp_path / "script.py"
     script.write_text(
         "import time\n"
-        "from distilset.parallel import environment, group\n"
+        "from distilset.parallel import environment, failing, group\n"
+        f"failing.FAREWELL_SECONDS = {farewell}\n"
         "group.start()\n"
         "group.meet()\n"
-        "time.sleep(4 * environment.rank())\n"
+        "time.sleep(6 * environment.rank())\n"
         "print(*([] if environment.leads() else ['late']), end='')\n"
     )
     ended = results(launch(2, script, cwd=tmp_path))
