@@ -134,7 +134,10 @@ def per_image(
         with torch.autocast(device, torch.bfloat16, enabled=reduced):
             features = network.features(images)  # type: ignore[operator]
             scores = network.classifier(features.last) if scored else None  # type: ignore[operator]
-        return tuple(statistic(features, scores) for statistic in statistics)
+        return tuple(
+            statistic(features) if statistic.matched else statistic(features, scores)
+            for statistic in statistics
+        )
 
     return compute  # type: ignore[return-value]
 

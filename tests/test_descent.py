@@ -114,7 +114,8 @@ def start_for(run, number, settings=EXPLODING, **allowed):
 def fenced(tmp_path_factory):
     run = tmp_path_factory.mktemp("fenced") / "run"
     start(run, steps=STEPS, every=5, settings=FENCED)
-    notes = DistilledSet.load(run).card.notes
+    added, *notes = DistilledSet.load(run).card.notes
+    assert added.startswith("beyond the papers: images that descend with Adam, an image learning")
     assert [note.split(" a loss")[0] for note in notes] == ["after step 7", "after step 21"]
     return run
 

@@ -109,8 +109,11 @@ def test_the_grids_are_cells(study):
     for path in sorted((FOLDER / "grids").glob("*.toml")):
         assert list(study.cells(tomllib.loads(path.read_text()), [], "cifar10"))
     recipe = tomllib.loads((FOLDER / "grids" / "recipe.toml").read_text())
-    found = list(study.cells(recipe, ["factor"], "cifar10"))
-    assert len({(one["ipc"], one["factor"], one["image_lr"]) for one in found}) == len(found) == 12
+    found = list(study.cells(recipe, ["final"], "cifar10"))
+    assert {one["split"] for one in found} == {"test"}
+    assert len({(one["factor"], one["seed"]) for one in found}) == len(found) == 6
+    chosen = list(study.cells(recipe, [], "cifar10"))
+    assert all(one["split"] == "val" for one in chosen if one not in found)
 
 
 def test_folders_of_earlier_cells_keep_their_names(study):
