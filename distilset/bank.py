@@ -162,6 +162,8 @@ class Bank:
 
     def _follow_experts(self) -> None:
         """Drop what was computed with other weights: experts trained again may differ in bits."""
+        if self.task.experts[0].missing:  # the cache was cleared since: the run has them open
+            return
         with self._locked():
             known, now = self.folder / "experts", self.task.experts[0].content()
             if known.is_file() and known.read_text("ascii", errors="replace") != now:

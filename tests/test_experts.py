@@ -214,6 +214,20 @@ def test_a_bank_follows_experts_that_came_out_otherwise(monkeypatch):
     }
 
 
+def test_a_bank_whose_experts_are_gone_is_left_as_it_is(cache):
+    made = small_config("dm", {})
+    made = replace(
+        made, distill=replace(made.distill, bank=3), experts=ExpertsConfig(number=1, **FEW)
+    )
+    plan = make_plan(made, TRAIN)
+    plan.task.train_experts()
+    plan.method.bank.build()
+    before = tree(cache / "banks")
+    shutil.rmtree(cache / "experts")
+    make_plan(made, TRAIN).method.bank.build()
+    assert tree(cache / "banks") == before
+
+
 def test_how_many_there_are_changes_none_of_them():
     many = {one.experts[0].folder for one in (task_of(1), task_of(2), task_of(500))}
     assert len(many) == 1
