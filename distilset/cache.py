@@ -17,6 +17,7 @@ KINDS: Mapping[str, str] = {
     "banks": "targets of runs with --bank",
     "experts": "networks trained for runs with --experts",
     "transforms": "whitening (ZCA) of runs",
+    "fits": "which whitening the images of a data set have",
     "whole": "accuracies of networks trained on all images",
     "baselines": "accuracies of networks trained on selected images",
     "reference": "accuracies of a search's networks trained on all images",

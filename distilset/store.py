@@ -17,10 +17,10 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from distilset.cache import cache_folder
 from distilset.card import Card, check_tensors, read_card
 from distilset.config import to_toml
 from distilset.data.normalise import Transform
+from distilset.data.whitening import shared
 from distilset.data.zca import Zca, zca_digest
 from distilset.errors import DataError
 from distilset.files import unlink_link, write_atomically, write_text
@@ -215,21 +215,12 @@ def write_zca(path: Path, zca: Zca) -> None:
 
     Where hard links cannot be had, the run gets a copy.
     """
-    shared = cache_folder("transforms") / f"{zca_digest(zca)}.safetensors"
-    if not _holds(shared, zca):
-        write_atomically(shared, lambda partial: _dump(partial, vars(zca)))
+    cached = shared(zca)
     path.unlink(missing_ok=True)
     try:
-        os.link(shared, path)
+        os.link(cached, path)
     except OSError:
-        shutil.copyfile(shared, path)
-
-
-def _holds(path: Path, zca: Zca) -> bool:
-    try:
-        return zca_digest(Zca(**read_tensors(path)[0])) == zca_digest(zca)
-    except (DataError, TypeError):
-        return False
+        shutil.copyfile(cached, path)
 
 
 def _dump(path: Path, tensors: dict[str, Tensor]) -> None:

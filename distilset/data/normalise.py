@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
-from distilset.data.zca import Zca, fit_zca
+from distilset.data.whitening import fit_once
+from distilset.data.zca import Zca
 from distilset.types import ImageSet
 
 _CHUNK = 2048
@@ -66,13 +67,16 @@ class Transform:
 def fit_transform(train: ImageSet, zca: bool = False, eps: float = 0.1) -> Transform:
     """Make the transform of a training set: its mean and std, and ZCA fitted on it if asked for.
 
+    The whitening of images of 1,000 values and more is kept in the cache.
+
     Raises:
         ConfigError: ZCA above 64 pixels a side.
     """
     plain = Transform(train.info.mean, train.info.std)
     if not zca:
         return plain
-    return Transform(plain.mean, plain.std, fit_zca(train.images, eps, plain.apply))
+    fitted = fit_once(train, eps, plain.mean, plain.std, plain.apply)
+    return Transform(plain.mean, plain.std, fitted)
 
 
 def channel_statistics(
