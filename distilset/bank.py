@@ -74,10 +74,7 @@ class Bank:
 
     def path(self, statistic: Statistic) -> Path:
         """Return the file of a statistic."""
-        parts = [statistic.kind]
-        if statistic.on_map:
-            parts += [str(statistic.layer), f"{statistic.power:g}"]
-        return self.folder / f"{'-'.join(parts)}.f16"
+        return self.folder / f"{statistic.name}.f16"
 
     def counts(self) -> list[int]:
         """Return how many whole targets each statistic has on disk."""

@@ -60,10 +60,12 @@ class Card:
 
 def additions(settings: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """Say what the settings of a run add that no paper's method has."""
-    experts, distill = settings.get("experts", {}), settings.get("distill", {})
+    names = ("experts", "distill", "method")
+    experts, distill, method = (settings.get(name, {}) for name in names)
     found = {
         f"{experts.get('number')} networks trained on the real images": experts.get("number"),
-        "cross-entropy in the loss": settings.get("method", {}).get("class_weight"),
+        "cross-entropy in the loss": method.get("class_weight"),
+        "characteristic functions in the loss": method.get("characteristic_weight"),
         "images that descend with Adam": distill.get("optimizer") == "adam",
         "an image learning rate that falls": distill.get("schedule") == "cosine",
     }

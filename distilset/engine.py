@@ -128,6 +128,10 @@ def per_image(
     """Return the function from images to every statistic of every image: what gets compiled."""
     device, reduced = torch.device(settings.device).type, settings.precision == "bf16"
     scored = any(statistic.kind == "scores" for statistic in statistics)
+    tables = tuple(
+        None if (table := statistic.table()) is None else table.to(settings.device)
+        for statistic in statistics
+    )
 
     def compute(images: Tensor) -> tuple[Tensor, ...]:
         images = images.contiguous(memory_format=torch.channels_last)
@@ -135,8 +139,8 @@ def per_image(
             features = network.features(images)  # type: ignore[operator]
             scores = network.classifier(features.last) if scored else None  # type: ignore[operator]
         return tuple(
-            statistic(features) if statistic.matched else statistic(features, scores)
-            for statistic in statistics
+            statistic(features, None if statistic.matched else scores, table)
+            for statistic, table in zip(statistics, tables, strict=True)
         )
 
     return compute  # type: ignore[return-value]

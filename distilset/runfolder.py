@@ -10,6 +10,7 @@ from distilset.errors import ConfigError, DataError
 from distilset.experts import ExpertsConfig
 from distilset.files import write_text
 from distilset.lock import RunLock
+from distilset.methods.atom import ATOMConfig
 from distilset.parallel import environment, group
 from distilset.stated import named_code
 from distilset.store import (
@@ -33,6 +34,11 @@ UNSAID: Tables = {
     "experts": asdict(ExpertsConfig()),  # type: ignore[call-overload]
 }
 """What runs of earlier versions do not say."""
+
+UNSAID_OF_ATOM = {
+    name: getattr(ATOMConfig(), name)
+    for name in ("class_weight", "characteristic_weight", "frequencies", "bandwidth")
+}
 
 MAY_BE_AUTO = ("device", "precision", "compile")
 
@@ -92,7 +98,7 @@ class RunFolder:
             raise DataError(f"{self.path} holds a selection; only a distillation can be resumed")
         old = merge(UNSAID, old)
         if old.get("method", {}).get("name") == "atom":
-            old["method"].setdefault("class_weight", 0.0)
+            old["method"] = {**UNSAID_OF_ATOM, **old["method"]}
         self._check_code(old, stated)
         self.earlier = self._lengthened(old, stated)
         return build({key: table for key, table in self.earlier.items() if key != "made"})

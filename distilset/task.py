@@ -17,7 +17,7 @@ from distilset.hardware import fits, send
 from distilset.models import initialise
 from distilset.rng import Rng
 from distilset.share import Share
-from distilset.types import ImageSet
+from distilset.types import Features, ImageSet
 
 MOST_WHITENED = 4 << 30
 """Bytes of whitened real images that are kept; above, they are whitened whenever they are drawn."""
@@ -104,12 +104,18 @@ class Task:
 
     def map_shapes(self, number: int = 0) -> list[tuple[int, int, int]]:
         """Return ``(C, H, W)`` of each activation map of a network, shallow to deep."""
+        return [tuple(m.shape[1:]) for m in self._features(number).maps]
+
+    def last_width(self, number: int = 0) -> int:
+        """Return the length of the last features of a network."""
+        return self._features(number).last.shape[1]
+
+    @torch.no_grad()
+    def _features(self, number: int) -> Features:
         network = self.networks[number]
         device = next(network.parameters()).device
-        with torch.no_grad():
-            images = torch.zeros(2, *self.train.spec.shape, device=device)
-            maps = network.features(images).maps  # type: ignore[operator]
-        return [tuple(m.shape[1:]) for m in maps]
+        images = torch.zeros(2, *self.train.spec.shape, device=device)
+        return network.features(images)  # type: ignore[operator]
 
     def choice(self, step: int) -> int:
         """Draw which of the networks is the step's."""

@@ -163,11 +163,16 @@ def test_a_run_that_knows_no_experts_had_none(straight, tmp_path):
     run = tmp_path / "run"
     start(run, stop_at=3)
     settings = tomllib.loads((run / "run.toml").read_text())
-    del settings["experts"], settings["method"]["class_weight"]
+    del settings["experts"]
+    for name in ("class_weight", "characteristic_weight", "frequencies", "bandwidth"):
+        del settings["method"][name]
     (run / "run.toml").write_text(tomli_w.dumps(settings))
     with pytest.raises(ConfigError, match=r"experts\.number: 0 -> 2"):
         start(run, settings={"experts": {"number": 2}}, resume=True)
-    plain = {"experts": {"number": 0, "updates": 400}, "method": {"class_weight": 0.0}}
+    plain = {
+        "experts": {"number": 0, "updates": 400},
+        "method": {"class_weight": 0.0, "characteristic_weight": 0.0},
+    }
     assert start(run, settings=plain, resume=True) == [4, 5, 6]
     assert content(run) == content(straight)
 

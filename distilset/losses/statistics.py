@@ -1,7 +1,7 @@
 """Statistics of one image under one network: what mean-matching methods take class means of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,10 +11,11 @@ from torch.nn.functional import log_softmax
 
 from distilset.errors import ConfigError
 from distilset.losses.attention import channel_attention, spatial_attention
+from distilset.losses.characteristic import characteristic, draw_frequencies
 from distilset.losses.means import squared_distances
 from distilset.types import Features
 
-Kind = Literal["features", "spatial", "channel", "scores"]
+Kind = Literal["features", "spatial", "channel", "characteristic", "scores"]
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,19 @@ class Statistic:
     """One vector per image, and the weight of its distance in the loss.
 
     ``layer`` indexes the network's activation maps (0 is the shallowest) and ``power`` is the
-    exponent of the attention; both mean nothing for ``features``, the input of the classifier, and
-    ``scores``, the logarithms of the probabilities that it gives the classes.
+    exponent of the attention; both mean nothing for ``features``, the input of the classifier,
+    their ``characteristic`` function at so many ``frequencies`` of a ``bandwidth``, and ``scores``,
+    the logarithms of the probabilities that the classifier gives the classes. ``width`` is the
+    length of the last features, which only ``characteristic`` has to know (`of_width`).
     """
 
     kind: Kind
     weight: float
     layer: int = -1
     power: float = 1.0
+    frequencies: int = 0
+    bandwidth: float = 1.0
+    width: int = 0
 
     @property
     def matched(self) -> bool:
@@ -44,16 +50,45 @@ class Statistic:
     def __str__(self) -> str:
         return f"{self.kind} attention of map {self.layer}" if self.on_map else self.kind
 
+    @property
+    def name(self) -> str:
+        """What tells its values from those of others: the stem of a file of them."""
+        parts = [self.kind]
+        if self.on_map:
+            parts += [str(self.layer), f"{self.power:g}"]
+        if self.kind == "characteristic":
+            parts += [str(self.frequencies), f"{self.bandwidth:g}"]
+        return "-".join(parts)
+
+    def of_width(self, width: int) -> "Statistic":
+        """Return the same for last features of so many values."""
+        return replace(self, width=width) if self.kind == "characteristic" else self
+
+    def table(self) -> Tensor | None:
+        """Return the constant that its values are computed with; None for most."""
+        if self.kind != "characteristic":
+            return None
+        return draw_frequencies(self.width, self.frequencies, self.bandwidth)
+
     def __call__(
-        self, features: Features, scores: Float[Tensor, "n classes"] | None = None
+        self,
+        features: Features,
+        scores: Float[Tensor, "n classes"] | None = None,
+        table: Float[Tensor, "width count"] | None = None,
     ) -> Float[Tensor, "n d"]:
-        """Compute the vectors of a batch, in float32; ``scores`` are those of its images."""
+        """Compute the vectors of a batch, in float32.
+
+        ``scores`` are those of its images, ``table`` is what `table` gave, on the device.
+        """
         match self.kind:
             case "features":
                 return features.last.float()
             case "scores":
                 assert scores is not None, "whoever matches scores has them computed"
                 return log_softmax(scores.float(), 1)
+            case "characteristic":
+                assert table is not None, "whoever matches frequencies has them drawn"
+                return characteristic(features.last, table)
             case "spatial":
                 return spatial_attention(features.maps[self.layer], self.power)
             case "channel":

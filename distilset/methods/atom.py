@@ -1,8 +1,9 @@
 """ATOM: Attention Mixer for Efficient Dataset Distillation (Khaki et al., CVPR-W 2024)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from distilset.losses.statistics import Statistic, check_layers
@@ -29,6 +30,9 @@ class ATOMConfig:
     channel_weight: Weight = 1.0
     mmd_weight: Weight | None = None
     class_weight: Weight = 0.0
+    characteristic_weight: Weight = 0.0
+    frequencies: Annotated[int, Field(ge=1, le=65536)] = 1024
+    bandwidth: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     scale: Weight = 100.0
 
 
@@ -48,6 +52,12 @@ class ATOM(MeanMatching):
         if config.class_weight:
             check_classifiers(task)
         scores = Statistic("scores", config.class_weight)
+        function = Statistic(
+            "characteristic",
+            config.scale * config.characteristic_weight,
+            frequencies=config.frequencies,
+            bandwidth=config.bandwidth,
+        )
 
         def statistics(maps: int) -> list[Statistic]:
             layers = check_layers(config.layers, maps)
@@ -55,6 +65,7 @@ class ATOM(MeanMatching):
                 *(Statistic("spatial", spatial, at, config.spatial_power) for at in layers),
                 *(Statistic("channel", channel, at, config.channel_power) for at in layers),
                 last,
+                function,
                 scores,
             ]
 

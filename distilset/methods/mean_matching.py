@@ -43,7 +43,8 @@ class MeanMatching:
         kept, empty = usable(statistics(len(shapes)), shapes)
         of = f" of {type(network).__name__}" if task.pool else ""
         self.left_out += [f"{statistic}{of} is left out: it has one entry" for statistic in empty]
-        return Engine(network, kept, task.settings, task.share)
+        width = task.last_width(number)
+        return Engine(network, [one.of_width(width) for one in kept], task.settings, task.share)
 
     @property
     def notes(self) -> list[str]:

@@ -4,12 +4,26 @@ from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from distilset.models.layers import SMALLEST_MAP, Head, Norm, Size, make_norm
 from distilset.types import Features, ImageSpec
 
 Shrinking = Literal["none", "avg"]
 """How a stage halves its map: ``none`` by strided convolutions, ``avg`` by average pooling."""
+
+
+class Pointwise(nn.Conv2d):
+    """A convolution of single pixels, which leaves out what its stride passes over first.
+
+    The same sums as `nn.Conv2d`. That one, with a stride, below 8 channels and channels last, makes
+    PyTorch 2.13 write behind the gradient of its input on processors without AVX-512.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the map, ``[n, out, ceil(H / stride), ceil(W / stride)]``."""
+        down, across = self.stride
+        return conv2d(input[:, :, ::down, ::across], self.weight, self.bias)
 
 
 class Block(nn.Module):
@@ -32,7 +46,7 @@ class Block(nn.Module):
         same = inner == out and not shrinks
         self.shortcut = nn.Sequential()
         if not same:
-            short = nn.Conv2d(inner, out, kernel_size=1, stride=stride, bias=False)
+            short = Pointwise(inner, out, kernel_size=1, stride=stride, bias=False)
             self.shortcut = nn.Sequential(short, *pool, make_norm(norm, out, size))
         self.activation = nn.ReLU()
 

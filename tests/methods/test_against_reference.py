@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from distilset.losses.characteristic import draw_frequencies
 from distilset.methods import METHODS
 from distilset.plan import make_plan
 from distilset.testing import drawn_images, small_config
@@ -33,10 +34,10 @@ def statistics(method, stages):
     return pairs
 
 
-def prepared(method, factor=1):
+def prepared(method, factor=1, **settings):
     """A task with all real images in the batch and no augmentation; images of noise."""
     train = drawn_images((3, 8, 8), (3, 2, 4))
-    config = small_config(method, {})
+    config = small_config(method, settings)
     config = replace(
         config,
         distill=replace(config.distill, ipc=2, factor=factor, init="noise", batch_real=8),
@@ -93,6 +94,24 @@ def test_gradient_equals_a_central_difference_of_the_formula(method, factor):
     assert images.grad is not None
     assert bool((images.grad != 0).all())
     assert np.isclose(images.grad.double().numpy().reshape(-1) @ direction, slope, rtol=2e-3)
+
+
+def test_characteristic_functions_are_added():
+    plan, train, images = prepared("atom", characteristic_weight=2.0, frequencies=5, bandwidth=3.0)
+    without, _, _ = prepared("atom")
+    ours = float((loss_of(plan, images) - loss_of(without, images)).detach())
+    stages = stages_of(plan.task.network)
+    real = [plan.task.transform.apply(train.of_class(c)).double().numpy() for c in range(3)]
+    width = plan.task.last_width()
+    frequencies = draw_frequencies(width, 5, 3.0).double().numpy()
+
+    def vector(image):
+        return reference.characteristic(reference.features(image, stages)[1], frequencies)
+
+    synthetic = shown(images.detach().double().numpy(), 1)
+    expected = 200.0 * reference.mean_matching(real, synthetic, vector)
+    assert expected > 1
+    assert np.isclose(ours, expected, rtol=1e-3)
 
 
 def test_atom_without_channel_attention_is_datadam():

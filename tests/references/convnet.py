@@ -53,6 +53,14 @@ def channel(maps, power):
     return z / np.sqrt((z**2).sum())
 
 
+def characteristic(last, frequencies):
+    """Cosines and sines of unit features at every frequency (columns), one frequency at a time."""
+    unit = last / np.sqrt((last**2).sum())
+    phases = [(unit * one).sum() for one in frequencies.T]
+    values = [np.cos(phase) for phase in phases] + [np.sin(phase) for phase in phases]
+    return np.array(values) / np.sqrt(len(phases))
+
+
 def mean_matching(real, synthetic, vector):
     """Sum over classes of the squared distance of class means; images as lists, class by class."""
     total = 0.0
