@@ -14,8 +14,9 @@ training data (``split = "val"`` in the grid). ``table`` prints the mean accurac
 over its seeds as Markdown, n and the spread with it; ``plot`` draws the same, ``plot --x`` against
 seconds or steps. Both read only the CSV.
 
-``set`` in a grid has free settings, as ``distilset distill --set`` takes them: a text of one or
-more ``section.key=value`` is one value, a list of texts an axis.
+``judge`` in a grid is the network that scores, if not the one that distilled; sets that are scored
+in several ways are distilled once. ``set`` has free settings, as ``distilset distill --set`` takes
+them: a text of one or more ``section.key=value`` is one value, a list of texts an axis.
 """
 
 import argparse
@@ -65,10 +66,20 @@ def distilling(cell: Cell, data: str, like: str | None, out: Path) -> list[str]:
     return words
 
 
+def distil(words: list[str], out: Path) -> float:
+    """Distil, or find what another cell has left; return the seconds that it took."""
+    noted = out.with_name(f"{out.name}.seconds")
+    if not noted.exists():
+        _, seconds = distilset(*words)
+        noted.write_text(f"{seconds:.1f}\n", "utf-8")
+    return float(noted.read_text("utf-8"))
+
+
 def measure(cell: Cell, data: str, like: str | None, out: Path) -> Cell:
     """Distil and score one cell; return its line."""
-    _, distilled = distilset(*distilling(cell, data, like, out))
+    distilled = distil(distilling(cell, data, like, out), out)
     words = ["--split", cell["split"], "--protocol", cell["protocol"], "--trials", cell["trials"]]
+    words += ["--network", cell["judge"]] if cell["judge"] else []
     printed, _ = distilset("evaluate", str(out), *words, "--json")
     (row,) = json.loads(printed)["rows"]
     card = json.loads((out / "distilled.json").read_text("utf-8"))

@@ -8,14 +8,18 @@ from pathlib import Path
 
 WHAT = ("data", "method", "ipc", "factor", "norm", "zca", "power", "init", "network", "seed")
 TRAINED = ("batch_real", "steps", "bank", "image_lr", "set")
-SCORED = ("split", "val", "protocol", "trials")
-SETTINGS = (*WHAT, *TRAINED, *SCORED)
+SEEN = ("split", "val")
+SCORED = ("protocol", "trials", "judge")
+SETTINGS = (*WHAT, *TRAINED, *SEEN, *SCORED)
 SECONDS = ("distill_seconds", "evaluate_seconds")
 ACCURACY = ("accuracies", "mean", "std")
 MEASURED = (*SECONDS, *ACCURACY, "commit", "device", "threads", "precision")
 COLUMNS: tuple[str, ...] = (*SETTINGS, *MEASURED)
-DEFAULTS = {"factor": "1", "set": ""}
-"""What a grid that does not name them has, and a line from before there were such columns."""
+DEFAULTS = {"factor": "1", "set": "", "judge": ""}
+"""What a grid that does not name them has, and a line from before there were such columns.
+
+``judge`` is the network that scores; empty, it is the one that distilled.
+"""
 POWERS = {
     "datadam": ("method.power",),
     "atom": ("method.spatial_power", "method.channel_power"),
@@ -100,14 +104,18 @@ def free(text: object, method: str = "") -> str:
 
 
 def folder(cell: Cell) -> str:
-    """Return the name of a cell's run folder: its values, and those added later if not usual."""
-    words = [cell[name] or "none" for name in SETTINGS if name not in DEFAULTS]
-    added = [name for name, usual in DEFAULTS.items() if cell[name] != usual]
+    """Return the name of a cell's run folder: its values, and those added later if not usual.
+
+    Cells that differ in how a set is scored have one folder.
+    """
+    names = [name for name in SETTINGS if name not in SCORED]
+    words = [cell[name] or "none" for name in names if name not in DEFAULTS]
+    added = [name for name, usual in DEFAULTS.items() if name in names and cell[name] != usual]
     words += [f"{name}={cell[name].replace(' ', ',')}" for name in added]
     name = "-".join(words).replace("/", "_")
     if len(name.encode()) <= LONGEST:
         return name
-    digest = hashlib.sha256("\n".join(cell[name] for name in SETTINGS).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\n".join(cell[name] for name in names).encode()).hexdigest()[:16]
     stem = name.encode()[: LONGEST - 1 - len(digest)].decode(errors="ignore")
     return f"{stem}-{digest}"
 

@@ -116,12 +116,14 @@ def test_the_grids_are_cells(study):
     assert all(one["split"] == "val" for one in chosen if one not in found)
 
 
-def test_folders_of_earlier_cells_keep_their_names(study):
+def test_folders_are_named_by_what_shapes_a_set_and_not_by_how_it_is_scored(study):
     (cell,) = cells(study, method="dm", init="runs/other")
-    name = "cifar10-dm-10-instance-true-none-runs_other-convnet-0-64-1000-200-1.0-val-0.1-quick-1"
+    name = "cifar10-dm-10-instance-true-none-runs_other-convnet-0-64-1000-200-1.0-val-0.1"
     assert study.folder(cell) == name
     (other,) = cells(study, method="dm", init="runs/other", factor=2, set="b.x=2 a.y=1/2")
     assert study.folder(other) == f"{name}-factor=2-set=a.y=1_2,b.x=2"
+    scored = cells(study, method="dm", init="runs/other", judge=["convnet", "vgg11"], protocol="dm")
+    assert {study.folder(one) for one in scored} == {name}
 
 
 def test_long_folder_names_are_cut_and_stay_apart(study):
@@ -251,6 +253,20 @@ def test_a_cell_that_fails_is_told_of_and_left_out(study, call, capsys, monkeypa
     assert call("run", "CIFAR10") == 0
     assert capsys.readouterr().err.startswith("4 cells, 1 to do")
     assert len(study.rows_of(tmp_path / "study.csv")) == 4
+
+
+def test_a_set_that_several_networks_score_is_distilled_once(study, call, monkeypatch, tmp_path):
+    grid = tmp_path / "grid.toml"
+    grid.write_text(GRID.replace('set = ["", "b.x=1 a.y=2"]', 'judge = ["", "vgg11"]'))
+    ran, answer = [], commands(lambda words: False)
+    monkeypatch.setattr(study, "distilset", lambda *words: ran.append(words) or answer(*words))
+    assert call("run", "CIFAR10") == 0
+    assert [words[0] for words in ran].count("distill") == 2
+    judges = [words[-2] for words in ran if words[0] == "evaluate" and "--network" in words]
+    assert judges == ["vgg11", "vgg11"]
+    rows = study.rows_of(tmp_path / "study.csv")
+    assert {line["distill_seconds"] for line in rows} == {"12"}
+    assert [line["judge"] for line in rows] == ["", "vgg11"] * 2
 
 
 def test_a_run_that_somebody_stops_ends(study, call, monkeypatch):
