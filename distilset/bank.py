@@ -290,6 +290,13 @@ def bank_key(task: Task, seed: int) -> Mapping[str, Any]:
         "threads": task.bank_threads or torch.get_num_threads(),
         "torch": torch.__version__,
         "seed": seed,
-        **({"experts": [one.digest for one in task.experts]} if task.experts else {}),
-        **({"number of experts": task.experts[0].config.number} if task.experts else {}),
+        **_experts_key(task),
     }
+
+
+def _experts_key(task: Task) -> Mapping[str, Any]:
+    """Return what experts add to a key: nothing where there are none, as before there were any."""
+    if not task.experts:
+        return {}
+    digests = [one.digest for one in task.experts]
+    return {"experts": digests, "number of experts": task.experts[0].config.number}

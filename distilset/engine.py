@@ -13,7 +13,7 @@ shape of a pass decides its bits. On a GPU, and with BatchNorm, each takes its o
 BatchNorm's statistics are added up over processes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -260,22 +260,24 @@ class Engine:
         Of a group it is the loss of the classes that this process owns, which ``tell`` is told
         class by class.
         """
+        goals = dict(zip(self.matched, target, strict=True))
         for piece in pieces:
             means = self.means(fetch(piece), piece)
-            goals = iter(target)
-            losses = torch.stack(
-                [
-                    one.weight
-                    * one.distances(
-                        mean, next(goals)[piece.classes] if one.matched else None, piece.classes
-                    )
-                    for one, mean in zip(self.statistics, means, strict=True)
-                ]
-            ).sum(0)
+            pairs = zip(self.statistics, means, strict=True)
+            losses = torch.stack([_weighted(one, mean, goals, piece) for one, mean in pairs]).sum(0)
             if self.share is not None:
                 losses = losses[self.share.within(piece.classes)]
             tell(losses.detach())
             yield losses.sum()
+
+
+def _weighted(
+    statistic: Statistic, means: Tensor, goals: Mapping[Statistic, Tensor], piece: Piece
+) -> Float[Tensor, " some"]:
+    """Return what a statistic adds to the loss of every class of a piece."""
+    goal = goals.get(statistic)
+    own = None if goal is None else goal[piece.classes]
+    return statistic.weight * statistic.distances(means, own, piece.classes)
 
 
 def takes_own_rows(coupled: bool, device: str) -> bool:

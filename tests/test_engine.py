@@ -73,6 +73,16 @@ def test_parts_sum_to_the_whole_loss(ipc):
     assert torch.allclose(sum(parts), whole, rtol=1e-4)
 
 
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_target_that_does_not_fit_the_statistics_is_noticed(more):
+    made = engine()
+    images = torch.rand(3, 3, 8, 8)
+    target = made.class_means(made.groups(1, 3), 3, lambda piece: images[piece.rows])
+    wrong = target[:more] if more < 0 else (*target, target[0])
+    with pytest.raises(ValueError, match="zip"):
+        list(made.parts(made.groups(1, 3), wrong, lambda piece: images[piece.rows]))
+
+
 def test_bfloat16_means_are_close_to_float64():
     made, images = engine(precision="bf16"), torch.randn(12, 3, 8, 8)
     means = made.class_means(made.cut([6, 6]), 2, lambda piece: images[piece.rows])
