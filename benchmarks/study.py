@@ -10,9 +10,10 @@ r"""A declared grid of settings, distilled and scored by the command line, withi
 only while minutes are left, and one that was interrupted goes on from its checkpoint. A cell that
 fails is told of, left out, and begun again by the next ``run``; the exit code is 1 then.
 ``run --list`` prints what is lacking. Choosing between settings is done on a validation part of the
-training data (``split = "val"`` in the grid). ``table`` prints the mean accuracy of every setting
-over its seeds as Markdown, n and the spread with it; ``plot`` draws the same, ``plot --x`` against
-seconds or steps. Both read only the CSV.
+training data (``val`` is its share, and sets do not see it; 0 is none), ``split`` says which part
+scores: a set that was scored on the one can be scored on the other. ``table`` prints the mean
+accuracy of every setting over its seeds as Markdown, n and the spread with it; ``plot`` draws the
+same, ``plot --x`` against seconds or steps. Both read only the CSV.
 
 ``judge`` in a grid is the network that scores, if not the one that distilled; sets that are scored
 in several ways are distilled once. ``set`` has free settings, as ``distilset distill --set`` takes
@@ -54,7 +55,7 @@ def distilling(cell: Cell, data: str, like: str | None, out: Path) -> list[str]:
     """Return the words of the command that distils a cell."""
     words = ["distill", data, "--out", str(out), "--resume"]
     words += ["--like", like] if like else []
-    words += ["--val", cell["val"]] if cell["split"] == "val" else []
+    words += ["--val", cell["val"]] if float(cell["val"]) else []
     words += ["--zca" if cell["zca"] == "true" else "--no-zca"]
     for name in FLAGS:
         words += ["--" + name.replace("_", "-"), cell[name]]

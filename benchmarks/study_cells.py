@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 WHAT = ("data", "method", "ipc", "factor", "norm", "zca", "power", "init", "network", "seed")
-TRAINED = ("batch_real", "steps", "bank", "image_lr", "set")
-SEEN = ("split", "val")
-SCORED = ("protocol", "trials", "judge")
-SETTINGS = (*WHAT, *TRAINED, *SEEN, *SCORED)
+TRAINED = ("batch_real", "steps", "bank", "image_lr", "set", "val")
+SCORED = ("split", "protocol", "trials", "judge")
+SETTINGS = (*WHAT, *TRAINED, *SCORED)
 SECONDS = ("distill_seconds", "evaluate_seconds")
 ACCURACY = ("accuracies", "mean", "std")
 MEASURED = (*SECONDS, *ACCURACY, "commit", "device", "threads", "precision")

@@ -118,7 +118,7 @@ def test_the_grids_are_cells(study):
 
 def test_folders_are_named_by_what_shapes_a_set_and_not_by_how_it_is_scored(study):
     (cell,) = cells(study, method="dm", init="runs/other")
-    name = "cifar10-dm-10-instance-true-none-runs_other-convnet-0-64-1000-200-1.0-val-0.1"
+    name = "cifar10-dm-10-instance-true-none-runs_other-convnet-0-64-1000-200-1.0-0.1"
     assert study.folder(cell) == name
     (other,) = cells(study, method="dm", init="runs/other", factor=2, set="b.x=2 a.y=1/2")
     assert study.folder(other) == f"{name}-factor=2-set=a.y=1_2,b.x=2"
