@@ -31,6 +31,7 @@ from distilset.losses.statistics import Statistic
 from distilset.models import couples_images
 from distilset.models.whole import whole_batch
 from distilset.share import Share
+from distilset.types import Features
 
 Precision = Literal["fp32", "bf16"]
 Means = tuple[Float[Tensor, "classes _"], ...]
@@ -128,10 +129,8 @@ def per_image(
     """Return the function from images to every statistic of every image: what gets compiled."""
     device, reduced = torch.device(settings.device).type, settings.precision == "bf16"
     scored = any(statistic.kind == "scores" for statistic in statistics)
-    tables = tuple(
-        None if (table := statistic.table()) is None else table.to(settings.device)
-        for statistic in statistics
-    )
+    tables = tuple(statistic.table() for statistic in statistics)
+    tables = tuple(None if table is None else table.to(settings.device) for table in tables)
 
     def compute(images: Tensor) -> tuple[Tensor, ...]:
         images = images.contiguous(memory_format=torch.channels_last)
@@ -139,11 +138,20 @@ def per_image(
             features = network.features(images)  # type: ignore[operator]
             scores = network.classifier(features.last) if scored else None  # type: ignore[operator]
         return tuple(
-            statistic(features, None if statistic.matched else scores, table)
+            _values(statistic, features, scores, table)
             for statistic, table in zip(statistics, tables, strict=True)
         )
 
     return compute  # type: ignore[return-value]
+
+
+def _values(
+    statistic: Statistic, features: Features, scores: Tensor | None, table: Tensor | None
+) -> Tensor:
+    """Compute a statistic; those of one's own take features alone."""
+    if table is not None:
+        return statistic(features, table=table)
+    return statistic(features) if statistic.matched else statistic(features, scores)
 
 
 class Engine:
