@@ -104,7 +104,7 @@ class Task:
 
     def map_shapes(self, number: int = 0) -> list[tuple[int, int, int]]:
         """Return ``(C, H, W)`` of each activation map of a network, shallow to deep."""
-        return [tuple(m.shape[1:]) for m in self._features(number).maps]
+        return [(m.shape[1], m.shape[2], m.shape[3]) for m in self._features(number).maps]
 
     def last_width(self, number: int = 0) -> int:
         """Return the length of the last features of a network."""
