@@ -112,8 +112,10 @@ def test_the_grids_are_cells(study):
     found = list(study.cells(recipe, ["final"], "cifar10"))
     assert {one["split"] for one in found} == {"test"}
     assert len({(one["factor"], one["seed"]) for one in found}) == len(found) == 6
-    chosen = list(study.cells(recipe, [], "cifar10"))
-    assert all(one["split"] == "val" for one in chosen if one not in found)
+    names = [stage["name"] for stage in recipe["stage"]]
+    for name in names:
+        splits = {one["split"] for one in study.cells(recipe, [name], "cifar10")}
+        assert splits == {"test" if name.startswith("final") else "val"}
 
 
 def test_folders_are_named_by_what_shapes_a_set_and_not_by_how_it_is_scored(study):
