@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from distilset.formation import cut_into
-from distilset.stated import load_preset, preset_names, preset_title
+from distilset.stated import load_preset, preset_found, preset_names, preset_title
 from distilset.store import DistilledSet
 
 Rows = list[tuple[str, ...]]
@@ -65,8 +65,8 @@ def _presets() -> tuple[tuple[str, ...], Rows]:
     rows = []
     for name in preset_names():
         method = str(load_preset(name).get("method", {}).get("name", ""))
-        rows.append((name, method, preset_title(name)))
-    return ("preset", "method", "what it is"), rows
+        rows.append((name, method, preset_title(name), preset_found(name)))
+    return ("preset", "method", "what it is", "what we found"), rows
 
 
 def _protocols() -> tuple[tuple[str, ...], Rows]:

@@ -95,8 +95,17 @@ def preset_names() -> list[str]:
 
 def preset_title(name: str) -> str:
     """Return the one-line description of a preset inside the package."""
+    return _about(name, "title")
+
+
+def preset_found(name: str) -> str:
+    """Return what we measured of a preset's settings (docs/reproduction.md); nothing of most."""
+    return _about(name, "found")
+
+
+def _about(name: str, what: str) -> str:
     text = (resources.files("distilset") / "presets" / f"{name}.toml").read_text("utf-8")
-    return str(tomllib.loads(text).get("title", ""))
+    return str(tomllib.loads(text).get(what, ""))
 
 
 def load_preset(name: str) -> dict[str, dict[str, Any]]:
@@ -128,9 +137,8 @@ def parse_toml(text: str, origin: str) -> dict[str, dict[str, Any]]:
         tables = untrusted.parse_toml(text)
     except ValueError as error:
         raise ConfigError(f"{origin} is not valid TOML: {error}") from None
-    tables.pop("made", None)
-    tables.pop("title", None)
-    tables.pop("source", None)
+    for about in ("made", "title", "source", "found"):
+        tables.pop(about, None)
     tables = merge(tables)
     for flag, name in named_code(tables).items():
         raise ConfigError(

@@ -16,6 +16,7 @@ from distilset.stated import (
     load_preset,
     parse_settings,
     parse_toml,
+    preset_found,
     preset_names,
     preset_title,
 )
@@ -155,6 +156,7 @@ def test_presets_load_build_and_make_a_plan():
         config = build(load_preset(name), {**DATA, "engine": ENGINE, "network": NETWORK})
         assert isinstance(config, RunConfig)
         assert preset_title(name)
+        assert preset_found(name) or not name.startswith("best")
         stated = merge(load_preset(name), DATA, {"network": NETWORK, "engine": ENGINE})
         stated["distill"]["ipc"] = 1
         make_plan(build(stated), drawn_images((3, 16, 16), (2, 2)))
