@@ -13,7 +13,7 @@ shape of a pass decides its bits. On a GPU, and with BatchNorm, each takes its o
 BatchNorm's statistics are added up over processes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -268,11 +268,13 @@ class Engine:
         Of a group it is the loss of the classes that this process owns, which ``tell`` is told
         class by class.
         """
-        goals = dict(zip(self.matched, target, strict=True))
+        matched = [at for at, one in enumerate(self.statistics) if one.matched]
+        goals = dict(zip(matched, target, strict=True))
         for piece in pieces:
             means = self.means(fetch(piece), piece)
-            pairs = zip(self.statistics, means, strict=True)
-            losses = torch.stack([_weighted(one, mean, goals, piece) for one, mean in pairs]).sum(0)
+            pairs = enumerate(zip(self.statistics, means, strict=True))
+            terms = [_weighted(one, mean, goals.get(at), piece) for at, (one, mean) in pairs]
+            losses = torch.stack(terms).sum(0)
             if self.share is not None:
                 losses = losses[self.share.within(piece.classes)]
             tell(losses.detach())
