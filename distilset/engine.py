@@ -282,10 +282,9 @@ class Engine:
 
 
 def _weighted(
-    statistic: Statistic, means: Tensor, goals: Mapping[Statistic, Tensor], piece: Piece
+    statistic: Statistic, means: Tensor, goal: Tensor | None, piece: Piece
 ) -> Float[Tensor, " some"]:
     """Return what a statistic adds to the loss of every class of a piece."""
-    goal = goals.get(statistic)
     own = None if goal is None else goal[piece.classes]
     return statistic.weight * statistic.distances(means, own, piece.classes)
 
