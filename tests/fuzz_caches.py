@@ -18,7 +18,7 @@ from rich.console import Console
 from distilset.apps.reference import Cache, Known
 from distilset.bank import Bank
 from distilset.cache import entries
-from distilset.data import blocks, load_data, making
+from distilset.data import blocks, load_data, making, whitening
 from distilset.data.header import HEADER, PIXELS, _hash
 from distilset.data.normalise import fit_transform
 from distilset.data.worklog import LOG
@@ -41,6 +41,7 @@ N = 12
 FACTS, MEMBER = {"split": "val"}, {"member": "convnet"}
 KNOWN = f"cache/reference/{digest_of({**FACTS, **MEMBER})}.json"
 WHOLE, SCORES, TARGETS, WHITENING = "whole.json", "scores.npy", "targets.f16", "zca.safetensors"
+FIT = "fit.json"
 
 
 @contextmanager
@@ -208,6 +209,26 @@ def _load_whitening(folder: Path) -> object:
     return None
 
 
+@contextmanager
+def _kept_fits(folder: Path) -> Iterator[Path]:
+    """Have the fits of small images kept, too; yield the one of ours."""
+    with cached(folder) as root, mock.patch.object(whitening, "KEPT_FROM", 1):
+        fit_transform(TRAIN, zca=True)
+        yield next((root / "fits").iterdir())
+
+
+def _make_fit(folder: Path) -> None:
+    with _kept_fits(folder) as path:
+        shutil.copyfile(path, folder / FIT)
+
+
+def _load_fit(folder: Path) -> object:
+    with _kept_fits(folder) as path:
+        shutil.copyfile(folder / FIT, path)
+        assert zca_digest(fit_transform(TRAIN, zca=True).zca) == zca_digest(_whitening())
+    return None
+
+
 def _list_cache(folder: Path) -> object:
     with cached(folder):
         rows = [(one.kind, one.path.name, str(one.bytes), one.about) for one in entries()]
@@ -253,6 +274,7 @@ LOADERS: Mapping[str, Loader] = {
         writes=True,
         mends=True,
     ),
+    "fit": Loader(_make_fit, _load_fit, {FIT: _JSON}, writes=True, mends=True),
     "cache-list": Loader(
         _make_list,
         _list_cache,

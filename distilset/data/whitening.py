@@ -19,7 +19,7 @@ from distilset.data.zca import Zca, fit_zca, zca_digest
 from distilset.errors import DataError
 from distilset.files import write_atomically, write_text
 from distilset.types import ImageSet
-from distilset.untrusted import read_tensors
+from distilset.untrusted import MOST_JSON, parse_json, read_tensors, read_text
 
 KEPT_FROM = 1000
 """Values of an image from which a fit is kept: smaller ones take less than a second."""
@@ -78,8 +78,7 @@ def _name(train: ImageSet, eps: float, mean: Sequence[float], std: Sequence[floa
 
 def _kept(fit: Path) -> Zca | None:
     try:
-        digest = json.loads(fit.read_text("ascii"))["zca"]
-        return _read(_path(digest))
+        return _read(_path(parse_json(read_text(fit, MOST_JSON))["zca"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
