@@ -27,7 +27,7 @@ from distilset.cache import cache_folder
 from distilset.data.normalise import Transform
 from distilset.data.zca import zca_digest
 from distilset.errors import DataError
-from distilset.files import write_atomically
+from distilset.files import write_bytes
 from distilset.models import code_digest, initialise
 from distilset.rng import Rng
 from distilset.training.protocols import Protocol
@@ -218,7 +218,7 @@ class Experts:
     def _write(self, number: int, kept: dict[str, Tensor]) -> None:
         from safetensors.torch import save
 
-        write_atomically(self.path(number), lambda partial: _put(partial, save(kept)))
+        write_bytes(self.path(number), save(kept))
 
     @torch.no_grad()
     def load(self, network: nn.Module, rng: Rng, step: int) -> None:
@@ -276,7 +276,3 @@ def asleep(experts: Sequence[Experts]) -> Iterator[None]:
 
 def _name(at: int, name: str) -> str:
     return f"{at}/{name}"
-
-
-def _put(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

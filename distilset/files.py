@@ -25,6 +25,11 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda partial: _dump(partial, text))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically; the file gets the usual permissions, unlike safetensors' own."""
+    write_atomically(path, lambda partial: _put(partial, content))
+
+
 def expanded(path: str | os.PathLike[str]) -> Path:
     """Return a path with ``~`` as the home folder.
 
@@ -39,6 +44,10 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 
 def _dump(path: Path, text: str) -> None:
     path.write_text(text, "utf-8", errors="replace")  # half a surrogate costs a ?, not the file
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def sync(path: Path) -> None:

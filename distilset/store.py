@@ -23,7 +23,7 @@ from distilset.data.normalise import Transform
 from distilset.data.whitening import shared
 from distilset.data.zca import Zca, zca_digest
 from distilset.errors import DataError
-from distilset.files import unlink_link, write_atomically, write_text
+from distilset.files import unlink_link, write_bytes, write_text
 from distilset.formation import decode, decode_labels
 from distilset.grid import save_grid
 from distilset.lock import HOLDER, LOCK
@@ -203,7 +203,7 @@ def write_results(run: Path, distilled: DistilledSet) -> None:
     if distilled.transform.zca is not None:
         write_zca(run / TRANSFORM, distilled.transform.zca)
     tensors = {"images": distilled.pixels.cpu().contiguous(), "labels": distilled.labels.cpu()}
-    write_atomically(run / IMAGES, lambda partial: _dump(partial, tensors))
+    write_bytes(run / IMAGES, save(tensors))
     save_grid(run / GRID, distilled.pixels, distilled.hard_labels, len(distilled.classes))
     version = 1 if distilled.card.factor == 1 else 2
     card = replace(distilled.card, image=distilled.spec.shape, schema_version=version)
@@ -221,10 +221,6 @@ def write_zca(path: Path, zca: Zca) -> None:
         os.link(cached, path)
     except OSError:
         shutil.copyfile(cached, path)
-
-
-def _dump(path: Path, tensors: dict[str, Tensor]) -> None:
-    path.write_bytes(save(tensors))  # save_file would make the file readable by its owner alone
 
 
 def _check_finished(run: Path) -> None:

@@ -18,7 +18,7 @@ from distilset.data.labels import check_names
 from distilset.data.normalise import Transform
 from distilset.data.zca import Zca
 from distilset.errors import ConfigError, DataError
-from distilset.files import write_atomically
+from distilset.files import write_bytes
 from distilset.models import NetworkConfig, build_network, initialise, network_config
 from distilset.rng import Rng
 from distilset.store import DistilledSet
@@ -71,12 +71,8 @@ class TrainedNetwork:
             tensors |= {f"zca.{name}": tensor for name, tensor in vars(self.transform.zca).items()}
         plain = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         content = save(plain, {"distilset": json.dumps(dict(self.facts))})
-        write_atomically(path, lambda partial: _dump(partial, content))
+        write_bytes(path, content)
         return path
-
-
-def _dump(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:

@@ -4,7 +4,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distilset.files import write_atomically, write_text
+from distilset.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,10 +72,6 @@ def save(drawn: "Figure", folder: Path, name: str) -> list[Path]:
         picture, text = BytesIO(), BytesIO()
         drawn.savefig(picture, format="png", dpi=DPI, metadata={"Software": None})
         drawn.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    write_atomically(png, lambda partial: _dump(partial, picture.getvalue()))
+    write_bytes(png, picture.getvalue())
     write_text(svg, text.getvalue().decode("utf-8"))
     return [png, svg]
-
-
-def _dump(path: Path, data: bytes) -> None:
-    path.write_bytes(data)

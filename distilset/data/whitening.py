@@ -1,6 +1,6 @@
 """Whitening transforms kept on disk: fitted once for the same images, shared by every run.
 
-Fitting ZCA on CIFAR-10 takes half a minute of one core, and its matrices 75 MB. They lie in the
+Fitting ZCA costs more than a short run's steps, and the matrices of CIFAR-10 75 MB. They lie in the
 cache once, named by their content; a line beside them, named by all that shapes a fit, says which
 ones a training set has.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from distilset.cache import cache_folder, canonical
 from distilset.data.zca import Zca, fit_zca, zca_digest
 from distilset.errors import DataError
-from distilset.files import write_atomically, write_text
+from distilset.files import write_bytes, write_text
 from distilset.types import ImageSet
 from distilset.untrusted import MOST_JSON, parse_json, read_tensors, read_text
 
@@ -31,7 +31,7 @@ def shared(zca: Zca) -> Path:
     """Return the file of the cache that holds a transform, written if it is not there."""
     path = _path(zca_digest(zca) or "")
     if _read(path) is None:
-        write_atomically(path, lambda partial: _dump(partial, vars(zca)))
+        write_bytes(path, save(vars(zca)))
     return path
 
 
@@ -94,7 +94,3 @@ def _read(path: Path) -> Zca | None:
         return zca if zca_digest(zca) == path.stem else None
     except (DataError, TypeError):
         return None
-
-
-def _dump(path: Path, tensors: dict[str, Tensor]) -> None:
-    path.write_bytes(save(tensors))  # save_file would make the file readable by its owner alone

@@ -13,8 +13,10 @@ def test_a_pointwise_convolution_is_that_of_pytorch(channels, side, stride):
     ours = Pointwise(channels, 6, kernel_size=1, stride=stride, bias=False)
     theirs = nn.Conv2d(channels, 6, kernel_size=1, stride=stride, bias=False)
     theirs.load_state_dict(ours.state_dict())
+    ours = ours.to(memory_format=torch.channels_last)
     x = torch.randn(3, channels, *side)
-    first, second = (x.clone().requires_grad_(True) for _ in range(2))
+    last = x.to(memory_format=torch.channels_last)  # theirs may overrun there, ours may not
+    first, second = (one.clone().requires_grad_(True) for one in (last, x))
     weights = torch.randn_like(theirs(second))
     for module, image in ((ours, first), (theirs, second)):
         (module(image) * weights).sum().backward()
