@@ -298,5 +298,7 @@ def _experts_key(task: Task) -> Mapping[str, Any]:
     """Return what experts add to a key: nothing where there are none, as before there were any."""
     if not task.experts:
         return {}
+    config = task.experts[0].config
+    running = {"batch_norm": config.batch_norm} if config.batch_norm != "batch" else {}
     digests = [one.digest for one in task.experts]
-    return {"experts": digests, "number of experts": task.experts[0].config.number}
+    return {"experts": digests, "number of experts": config.number, **running}

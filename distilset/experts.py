@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from filelock import FileLock
@@ -48,13 +48,17 @@ class ExpertsConfig:
     """How many networks are trained on the real images, and for how long; 0 is none.
 
     Each is trained for ``updates`` batches of 128 images, augmented as the run's are, and kept at
-    ``snapshots`` equally spaced moments, the last at its end. ``seed`` None is the run's: runs with
+    ``snapshots`` equally spaced moments, the last at its end. Where a network has BatchNorm,
+    ``batch_norm`` "batch" normalises the images that are matched by their own batch, so that only
+    their differences are compared, and "running" by the real images' statistics, which the expert
+    has learnt. ``seed`` None is the run's: runs with
     the same one share their experts, so that a spread over seeds is one over experts, too.
     """
 
     number: Annotated[int, Field(ge=0)] = 0
     updates: Annotated[int, Field(ge=1)] = 400
     snapshots: Annotated[int, Field(ge=1)] = 8
+    batch_norm: Literal["batch", "running"] = "batch"
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
     def __str__(self) -> str:
@@ -62,6 +66,8 @@ class ExpertsConfig:
         return (
             f"{networks} trained on the real images for {self.updates} updates of {BATCH}, "
             f"at {self.snapshots} moments"
+            + ", BatchNorm by running statistics"
+            * (self.batch_norm == "running")
         )
 
     @property

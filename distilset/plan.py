@@ -2,13 +2,13 @@
 
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import distilset
 from distilset.compilation import GRAPH_CALLS, resolve_compile, uses_graphs
@@ -17,13 +17,13 @@ from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
 from distilset.estimates import estimated_bytes, most, worker_bytes
-from distilset.experts import Experts
+from distilset.experts import Experts, ExpertsConfig
 from distilset.formation import check_factor
 from distilset.guard import rate_of
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method
-from distilset.models import build_network, pool_of, settled
+from distilset.models import build_network, has_batch_norm, pool_of, settled
 from distilset.optimise import Record, State, descend, with_rates
 from distilset.parallel import group
 from distilset.parallel.classes import check_spread, share_of
@@ -186,9 +186,10 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
         build_network(one, train.spec, len(train.classes))
         .to(engine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         .requires_grad_(False)
-        .train()
+        .train(config.experts.batch_norm == "batch")
         for one in pool_of(config.network)
     )
+    _check_statistics(config.experts, (first, *others))
     task = Task(
         train=train,
         transform=transform.to(engine.device),
@@ -210,6 +211,18 @@ def make_task(config: RunConfig, train: ImageSet, transform: Transform) -> Task:
         ),
     )
     return replace(task, share=share_of(task), experts=_experts(config, task))
+
+
+def _check_statistics(experts: ExpertsConfig, networks: Sequence[nn.Module]) -> None:
+    """Refuse to normalise by statistics that no network has learnt."""
+    if experts.batch_norm == "batch":
+        return
+    if not experts.number:
+        raise ConfigError(
+            "experts.batch_norm=running needs networks that were trained: give --experts 1 or more"
+        )
+    if not any(map(has_batch_norm, networks)):
+        raise ConfigError("experts.batch_norm=running needs a network with BatchNorm: --norm batch")
 
 
 def _experts(config: RunConfig, task: Task) -> tuple[Experts, ...]:

@@ -13,7 +13,7 @@ import distilset
 from distilset import experts as module
 from distilset.augment import augment, draw_per_image
 from distilset.cache import cache_folder
-from distilset.errors import DataError
+from distilset.errors import ConfigError, DataError
 from distilset.experts import ExpertsConfig
 from distilset.models import code_digest, initialise
 from distilset.plan import make_plan
@@ -281,3 +281,74 @@ def test_the_command_line(tmp_path, capsys):
 def test_splits_of_a_run_decide_its_experts():
     assert splits().train.digest != TRAIN.digest
     assert task_of().experts[0].key["train"] == TRAIN.digest
+
+
+def normed(**changes):
+    """Return a task whose network has BatchNorm, and whose experts are there."""
+    made = small_config("atom", {"class_weight": 1.0})
+    made = replace(
+        made,
+        network=replace(made.network, norm="batch"),
+        distill=replace(made.distill, bank=2),
+        experts=ExpertsConfig(**{"number": 1, **FEW, "batch_norm": "running", **changes}),
+    )
+    plan = make_plan(made, TRAIN)
+    plan.task.train_experts()
+    return plan
+
+
+def test_running_statistics_are_those_that_an_expert_has_learnt():
+    plan = normed(snapshots=1)
+    network = copy.deepcopy(plan.task.network)
+    network.load_state_dict(
+        {
+            name: plan.task.experts[0]._read(0, f"0/{name}", value, False)
+            for name, value in network.state_dict().items()
+        }
+    )
+    images = torch.randn(6, 3, 8, 8)
+    wanted = network.eval().double().features(images.double()).last
+    plan.task.draw_network(0)
+    (engine,) = plan.method.engines
+    at = [one.kind for one in engine.statistics].index("features")
+    torch.testing.assert_close(engine.per_image(images)[at].double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_by_running_statistics_an_image_stands_alone():
+    plan = normed()
+    (engine,) = plan.method.engines
+    plan.task.draw_network(0)
+    images = torch.randn(6, 3, 8, 8)
+    for whole, alone in zip(engine.per_image(images), engine.per_image(images[:2]), strict=True):
+        torch.testing.assert_close(whole[:2], alone)
+    assert not engine.coupled
+    (coupled,) = normed(batch_norm="batch").method.engines
+    assert coupled.coupled
+
+
+def test_both_kinds_of_statistics_share_experts_but_no_bank():
+    running, batch = normed(), normed(batch_norm="batch")
+    assert running.task.experts[0].folder == batch.task.experts[0].folder
+    assert running.method.bank.folder != batch.method.bank.folder
+
+
+def test_running_statistics_make_other_images_and_resume_exactly(tmp_path):
+    batch, running = (
+        {"experts": {"number": 1, **FEW, "batch_norm": kind}} for kind in ("batch", "running")
+    )
+    flags = {"norm": "batch", "steps": 4}
+    one = distil(out=tmp_path / "a", settings=running, **flags)
+    assert not torch.equal(one.pixels, distil(settings=batch, **flags).pixels)
+    half = flags | {"steps": 2}
+    distil(out=tmp_path / "b", settings=running, **half)
+    again = distil(out=tmp_path / "b", settings=running, resume=True, **flags)
+    assert torch.equal(one.pixels, again.pixels)
+
+
+@pytest.mark.parametrize(
+    ("norm", "number", "told"),
+    [("instance", 1, "needs a network with BatchNorm"), ("batch", 0, "give --experts 1 or more")],
+)
+def test_running_statistics_that_nobody_has_are_refused(norm, number, told):
+    with pytest.raises(ConfigError, match=told):
+        distil(norm=norm, settings={"experts": {"number": number, "batch_norm": "running"}})

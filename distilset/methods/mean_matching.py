@@ -107,6 +107,7 @@ def _classifies(network: nn.Module, task: Task) -> bool:
         return False
     images = torch.rand(2, *task.train.spec.shape, generator=torch.Generator().manual_seed(0))
     images = images.to(next(network.parameters()).device)
+    training = network.training
     network.eval()
     try:
         last = network.features(images).last  # type: ignore[operator]
@@ -114,4 +115,4 @@ def _classifies(network: nn.Module, task: Task) -> bool:
     except RuntimeError:  # shapes that do not fit
         return False
     finally:
-        network.train()
+        network.train(training)

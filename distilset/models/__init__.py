@@ -32,6 +32,7 @@ __all__ = [
     "choices",
     "code_digest",
     "couples_images",
+    "has_batch_norm",
     "inherit_norm",
     "initialise",
     "is_own",
@@ -70,5 +71,18 @@ def build_network(config: NetworkConfig, spec: ImageSpec, classes: int) -> nn.Mo
 
 
 def couples_images(network: nn.Module) -> bool:
-    """Tell whether an image's features depend on the other images of its batch (BatchNorm)."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    """Tell whether an image's features depend on the other images of its batch.
+
+    They do under BatchNorm, but not where it is in evaluation mode and has running statistics.
+    """
+    return any(layer.training or layer.running_mean is None for layer in _batch_norms(network))
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Tell whether a network has BatchNorm, whatever its mode."""
+    return bool(_batch_norms(network))
+
+
+def _batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    kind = nn.modules.batchnorm._BatchNorm
+    return [module for module in network.modules() if isinstance(module, kind)]

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from distilset.compilation import compile_options, mark_step, own_code, uses_graphs
 from distilset.errors import ConfigError
-from distilset.models import couples_images
+from distilset.models import has_batch_norm
 from distilset.types import ImageSpec
 
 Precision = Literal["fp32", "bf16"]
@@ -102,7 +102,7 @@ class Step:
         self.network = network.to(settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings = settings
         self.note = ""
-        self.coupled = couples_images(network)
+        self.coupled = has_batch_norm(network)
         self._loss: Callable[[Tensor, Tensor, Tensor], Tensor] = self._compiled(self._make_loss())
         self._scores: Callable[[Tensor], Tensor] = self._compiled(self._make_scores())
 
