@@ -1,4 +1,4 @@
-# make demo   distil and judge handwritten digits, from nothing        (about 3 minutes on 2 cores)
+# make demo   distil and judge handwritten digits, from nothing        (3 minutes on 2 cores with AVX-512, 10 without)
 # make test   run the tests, from nothing
 # make check  run the tests, the linters and the type checker
 # Each makes its own virtual environment in .venv first; PYTHON names another interpreter.
