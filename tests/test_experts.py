@@ -284,7 +284,7 @@ def test_splits_of_a_run_decide_its_experts():
 
 
 def normed(**changes):
-    """Return a task whose network has BatchNorm, and whose experts are there."""
+    """Return the plan of a run whose network has BatchNorm, and whose experts are there."""
     made = small_config("atom", {"class_weight": 1.0})
     made = replace(
         made,
