@@ -148,7 +148,8 @@ def check_train(train: ImageSet) -> None:
 def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, str]]:
     """Replace every open setting by a concrete one; return the reasons for the choices."""
     device = resolve_device(config.engine.device)
-    compiled, why = resolve_compile(config.engine.compile, config.distill.steps, device)
+    updates = config.distill.steps * getattr(config.method, "updates_per_episode", 1)
+    compiled, why = resolve_compile(config.engine.compile, updates, device)
     precision, reason = resolve_precision(config.engine.precision, device, compiled=compiled)
     engine = replace(
         config.engine,

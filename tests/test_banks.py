@@ -11,6 +11,7 @@ from distilset.plan import make_plan
 from distilset.session import open_session
 from distilset.targets import fresh
 from distilset.testing import drawn_images, small_config
+from tests.small import SHORT
 
 TRAIN = drawn_images((3, 8, 8), (6, 5, 7))
 POOL = ("resnet18:width=4", "vit:width=8,depth=2")
@@ -18,7 +19,7 @@ FIRST = {"width": 8, "depth": 2}
 
 
 def plan_of(method="atom", bank=0, pool=POOL, first=None, **changes):
-    made = small_config(method, {})
+    made = small_config(method, SHORT.get(method, {}))
     distill = replace(made.distill, bank=bank, steps=9, **changes)
     network = NetworkConfig(**(first or FIRST), pool=pool)
     return make_plan(replace(made, distill=distill, network=network), TRAIN)

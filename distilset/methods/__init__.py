@@ -9,10 +9,11 @@ from distilset.methods.atom import ATOM
 from distilset.methods.base import Method
 from distilset.methods.datadam import DataDAM
 from distilset.methods.dm import DM
+from distilset.methods.frepo import FRePo
 
 __all__ = ["METHODS", "Method", "get_method"]
 
-METHODS: Mapping[str, type[Any]] = {"atom": ATOM, "datadam": DataDAM, "dm": DM}
+METHODS: Mapping[str, type[Any]] = {"atom": ATOM, "datadam": DataDAM, "dm": DM, "frepo": FRePo}
 
 
 def get_method(name: str) -> type[Any]:

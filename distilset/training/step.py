@@ -172,7 +172,7 @@ class Step:
         if self.coupled or not self.compiled:
             chunk = n
         elif n % chunk:
-            images, labels, weights = _fill((images, labels), weights, -n % chunk)
+            images, labels, weights = fill((images, labels), weights, -n % chunk)
         images = images.contiguous(memory_format=torch.channels_last)
         total = images.new_zeros(())
         rows = (images.split(chunk), labels.split(chunk), weights.split(chunk))
@@ -224,7 +224,7 @@ class Step:
         self._loss, self._scores = self._make_loss(), self._make_scores()
 
 
-def _fill(tensors: tuple[Tensor, Tensor], weights: Tensor, missing: int) -> tuple[Tensor, ...]:
+def fill(tensors: tuple[Tensor, Tensor], weights: Tensor, missing: int) -> tuple[Tensor, ...]:
     """Append ``missing`` rows of weight 0, copies of the first ones so that all stays finite."""
     n = len(weights)
     index = torch.arange(n + missing, device=weights.device) % n

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from distilset.losses.characteristic import draw_frequencies
-from distilset.methods import METHODS
 from distilset.plan import make_plan
 from distilset.testing import drawn_images, small_config
 from tests.models.test_convnet import stages_of
@@ -15,6 +14,7 @@ from tests.references import convnet as reference
 from tests.references.formation import decoded
 
 POWER = 4.0
+MATCHING = ("atom", "datadam", "dm")
 
 
 def statistics(method, stages):
@@ -60,7 +60,7 @@ def shown(flat, factor):
 
 
 @pytest.mark.parametrize("factor", [1, 2])
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", MATCHING)
 def test_loss_equals_the_formula(method, factor):
     plan, train, images = prepared(method, factor)
     ours = float(loss_of(plan, images).detach())
@@ -74,7 +74,7 @@ def test_loss_equals_the_formula(method, factor):
     assert np.isclose(ours, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("method", "factor"), [*((m, 1) for m in sorted(METHODS)), ("atom", 2)])
+@pytest.mark.parametrize(("method", "factor"), [*((m, 1) for m in MATCHING), ("atom", 2)])
 def test_gradient_equals_a_central_difference_of_the_formula(method, factor):
     plan, train, images = prepared(method, factor)
     loss_of(plan, images).backward()

@@ -5,10 +5,12 @@ import torch
 from distilset.models import initialise
 from distilset.rng import Rng
 from distilset.training import Protocol, Trainer, TrainSettings
+from distilset.training.learner import Rule, Teacher
 from distilset.training.step import Step
 from tests.training.test_step import FAST, batch, flat, make, textbook
 
 PROTOCOL = Protocol("short", epochs=3, batch=4, lr=0.05, schedule="step")
+RULE = Rule(lr=0.05, momentum=0.9, weight_decay=5e-4)
 
 
 def weights(network) -> torch.Tensor:
@@ -66,3 +68,22 @@ def test_fast_training_is_near_the_reference_and_reproducible():
     Trainer(plain).train(images, labels, PROTOCOL, Rng(0))
     moved, expected = results[0] - start, weights(plain) - start
     assert torch.cosine_similarity(moved, expected, dim=0) > 0.98
+
+
+def test_compiled_learners_are_near_eager_ones():
+    fast = TrainSettings(precision="bf16", compile=True)
+    for norm in ("instance", "batch"):
+        results = []
+        for settings in (TrainSettings(), fast):
+            network = make(norm)
+            teacher = Teacher(network.requires_grad_(False), RULE, settings, 4)
+            learner = teacher.start()
+            for n in (7, 8, 3):
+                learner = teacher.update(learner, *batch(n))
+            images = batch(10)[0].requires_grad_(True)
+            found = teacher.features(learner, images)
+            found.square().sum().backward()
+            results.append((found.detach().flatten(), images.grad.flatten()))
+            assert teacher.failure is None
+        for reference, quick in zip(*results, strict=True):
+            assert torch.cosine_similarity(reference, quick, dim=0) > 0.98
