@@ -1,7 +1,6 @@
 """From settings and data to a run that is ready to start."""
 
 import platform
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import distilset
-from distilset.compilation import GRAPH_CALLS, resolve_compile, uses_graphs
+from distilset.compilation import resolve_compile
 from distilset.config import RunConfig
 from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
@@ -23,6 +22,7 @@ from distilset.guard import rate_of
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
 from distilset.initial import check_init
 from distilset.methods import Method, get_method
+from distilset.methods.base import Episodes
 from distilset.models import build_network, has_batch_norm, pool_of, settled
 from distilset.optimise import Record, State, descend, with_rates
 from distilset.parallel import group
@@ -78,12 +78,15 @@ class Plan:
         own = images if task.share is None else task.share.own(images, task.ipc)
         return own.to(task.settings.device)
 
-    def descend(self, state: State, steps: int) -> Iterator[Record]:
-        """Descend until ``steps`` episodes are done, as the settings say; see `descend`."""
+    def descend(self, state: State, steps: int, method: Episodes | None = None) -> Iterator[Record]:
+        """Descend until ``steps`` episodes are done, as the settings say; see `descend`.
+
+        ``method`` takes the place of the plan's own.
+        """
         distill = self.config.distill
         return descend(
             state,
-            self.method,
+            method or self.method,
             steps=steps,
             image_lr=rate_of(distill.image_lr or 1.0, state),
             momentum=distill.momentum or 0.0,
@@ -148,7 +151,7 @@ def check_train(train: ImageSet) -> None:
 def resolve(config: RunConfig, train: ImageSet) -> tuple[RunConfig, dict[str, str]]:
     """Replace every open setting by a concrete one; return the reasons for the choices."""
     device = resolve_device(config.engine.device)
-    updates = config.distill.steps * getattr(config.method, "updates_per_episode", 1)
+    updates = config.distill.steps * updates_per_episode(config)
     compiled, why = resolve_compile(config.engine.compile, updates, device)
     precision, reason = resolve_precision(config.engine.precision, device, compiled=compiled)
     engine = replace(
@@ -260,16 +263,9 @@ def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:
     return replace(config, engine=replace(engine, bank_workers=workers)), task
 
 
-def probe(plan: Plan, images: Tensor) -> float:
-    """Return the seconds of one episode on a copy of this process's images."""
-    settings = plan.task.settings
-    first = GRAPH_CALLS if settings.compile and uses_graphs(settings.device) else 1
-    records = plan.descend(State(images.clone()), first + 1)
-    for _ in range(first):
-        float(next(records).loss)
-    start = time.perf_counter()
-    float(next(records).loss)
-    return time.perf_counter() - start
+def updates_per_episode(config: RunConfig) -> int:
+    """Return the image updates of an episode, as a method's settings tell, else 1."""
+    return getattr(config.method, "updates_per_episode", 1)
 
 
 def with_checkpoints(plan: Plan, seconds_per_step: float) -> Plan:

@@ -19,7 +19,8 @@ from distilset.hardware import threads
 from distilset.live import TensorBoard
 from distilset.optimise import MOMENTS, Record
 from distilset.parallel import group
-from distilset.plan import Plan, make_plan, probe, versions, with_checkpoints
+from distilset.plan import Plan, make_plan, versions, with_checkpoints
+from distilset.probing import probe
 from distilset.room import REST, check_room, told_if_full
 from distilset.runfolder import RunFolder
 from distilset.runs import Progress, begin, carry_out, finish, resume

@@ -48,6 +48,7 @@ ORDER = [
         "evaluation",
         "trained",
         "plan",
+        "probing",
         "outline",
         "placing",
         "exchange",

@@ -11,7 +11,6 @@ from distilset.hardware import default_workers
 from distilset.outline import plan_rows
 from distilset.plan import (
     make_plan,
-    probe,
     resolve,
     versions,
     with_checkpoints,
@@ -78,25 +77,6 @@ def test_settings_state_everything_and_what_made_the_run():
     assert set(plan.settings) == {
         *("data", "distill", "network", "augmentation", "experts", "engine", "method", "made"),
     }
-
-
-def test_a_probe_leaves_the_run_as_it_was():
-    plan = make_plan(config(), splits().train)
-    images = torch.zeros(3, 3, 8, 8)
-    assert probe(plan, images) > 0
-    assert not images.any()
-
-
-def test_a_probe_waits_until_cuda_graphs_are_replayed(monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
-    plan = make_plan(config(engine={"compile": "on"}), splits().train)
-    steps, episode = [], plan.method.episode
-    monkeypatch.setattr(plan.method, "episode", lambda *at: steps.append(at[1]) or episode(*at))
-    for graphs, expected in ((False, [0, 1]), (True, [0, 1, 2, 3])):
-        monkeypatch.setattr("distilset.plan.uses_graphs", lambda device, graphs=graphs: graphs)
-        steps.clear()
-        probe(plan, torch.zeros(3, 3, 8, 8))
-        assert steps == expected
 
 
 def test_checkpoints_come_about_every_minute_unless_given():
