@@ -25,6 +25,8 @@ from distilset.reporting.scales import seconds_text
 from distilset.reporting.tables import Column, Row, ScoreTable, tabulate
 from distilset.types import ImageSet
 
+_SPELLED = {"datadam": "DataDAM", "frepo": "FRePo"}
+
 FIRST_CLASSES = 20
 """Classes that are shown before "more" is pressed."""
 
@@ -54,7 +56,7 @@ class RunView:
     def method(self) -> str:
         """The method, as titles write it."""
         name = plain(self.facts.distilled.card.method)
-        return name.upper() if name in ("dm", "atom") else {"datadam": "DataDAM"}.get(name, name)
+        return name.upper() if name in ("dm", "atom") else _SPELLED.get(name, name)
 
     @cached_property
     def classes(self) -> list[ClassRow]:
