@@ -37,7 +37,7 @@ ARGS = [
     "1",
 ]
 FAST = ("--epochs", 1, "--trials", 2, "--network", "convnet:width=8,depth=2", "--device", "cpu")
-SHORT: dict[str, dict[str, Any]] = {"frepo": {"age": 3}}
+SHORT: dict[str, dict[str, Any]] = {"frepo": {"networks": 1, "age": 3}}
 """Settings of methods that make their episodes short."""
 
 SHAPE, COUNTS = (3, 8, 8), (6, 6, 6)

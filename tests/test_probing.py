@@ -29,7 +29,7 @@ def test_a_probe_waits_until_cuda_graphs_are_replayed(monkeypatch):
 
 def test_only_some_updates_of_a_long_episode_are_made(monkeypatch):
     train = drawn_images((3, 8, 8), (3, 3))
-    plan = make_plan(small_config("frepo", {"age": 50}), train)
+    plan = make_plan(small_config("frepo", {"networks": 1, "age": 50}), train)
     made, original = [], plan.method.episode
 
     def episode(images, step):

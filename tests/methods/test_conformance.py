@@ -11,7 +11,7 @@ from distilset.testing import check_method
         ("datadam", {"power": 1.0, "layers": (0, 1), "scale": 1.0}),
         ("atom", {}),
         ("atom", {"spatial_power": 2.0, "channel_power": 1.0, "mmd_weight": 0.5}),
-        ("frepo", {"age": 3}),
+        ("frepo", {"networks": 1, "age": 3}),
         ("frepo", {"networks": 2, "age": 2, "batch": 5, "momentum": 0.0}),
         ("atom", {"characteristic_weight": 5.0, "frequencies": 7}),
     ],

@@ -18,7 +18,7 @@ LABELS = torch.arange(3).repeat_interleave(2)
 
 
 def plan_of(settings, augment=False, network=None, **distill):
-    config = small_config("frepo", settings)
+    config = small_config("frepo", {"networks": 1, **settings})
     config = replace(
         config, distill=replace(config.distill, **{"ipc": 2, "init": "noise", **distill})
     )
