@@ -27,9 +27,9 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 class FRePoConfig:
     """Settings of FRePo: how networks are trained on the synthetic images, and of the regression.
 
-    An episode has ``networks`` fresh ones side by side, each of which is trained for ``age`` updates
-    and gives an image update before each of its own: with one alone the images follow it, and what
-    they gain is lost on the next. ``batch`` None trains on all decoded
+    An episode has ``networks`` fresh ones side by side; each is trained for ``age`` updates and
+    gives an image update before each of its own. With one alone the loss tells less: it is that of
+    images which follow the network at hand. ``batch`` None trains on all decoded
     images at once. ``lr``, ``momentum`` and ``weight_decay`` are SGD's, as evaluation protocols
     have them, with the run's augmentation (one operation for a batch, every image with parameters
     of its own). ``ridge`` times the mean squared length of the synthetic features regularises.
