@@ -14,7 +14,7 @@ from distilset.augment import augment, draw_per_image
 from distilset.losses.regression import ridge_error
 from distilset.methods.base import STRICT, Update, Weight
 from distilset.task import Task
-from distilset.training.learner import Learner, Rule, Teacher
+from distilset.training.learner import Learner, Learners, Rule
 from distilset.training.protocols import Protocol
 from distilset.training.step import TrainSettings
 from distilset.training.trainer import batches
@@ -69,7 +69,7 @@ class FRePo:
             "batch_real": 50,
             "optimizer": "adam",
             "schedule": "cosine",
-            "image_lr": 0.01,
+            "image_lr": 0.02,
         }
     }
     decodes = True
@@ -88,14 +88,14 @@ class FRePo:
         rule = Rule(config.lr, config.momentum, config.weight_decay)
         settings = task.settings
         training = TrainSettings(settings.device, settings.precision, settings.compile)
-        self.teachers = tuple(
-            Teacher(network, rule, training, settings.chunk) for network in task.networks
+        self.learners = tuple(
+            Learners(network, rule, training, settings.chunk) for network in task.networks
         )
 
     @property
     def notes(self) -> Sequence[str]:
         """Say whether a compilation failed."""
-        failures = {one.failure for one in self.teachers} - {None}
+        failures = {one.failure for one in self.learners} - {None}
         return [f"compilation failed, running eagerly: {f}" for f in sorted(map(str, failures))]
 
     def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
@@ -115,8 +115,8 @@ class FRePo:
         drawn = task.draw_real(key)
         truth = torch.cat([torch.full((len(rows),), c) for c, rows in enumerate(drawn)])
         with torch.no_grad():
-            real = pupil.teacher.features(pupil.learner, task.real(torch.cat(drawn)))
-        synthetic = pupil.teacher.features(pupil.learner, task.decode(images))
+            real = pupil.learners.features(pupil.learner, task.real(torch.cat(drawn)))
+        synthetic = pupil.learners.features(pupil.learner, task.decode(images))
         known, wanted = (
             _centred(labels, task.classes, synthetic) for labels in (self.labels, truth)
         )
@@ -130,8 +130,8 @@ class Pupil:
         task = method.task
         task.draw_network(number)
         self.method = method
-        self.teacher = method.teachers[task.choice(number)]
-        self.learner: Learner = self.teacher.start()
+        self.learners = method.learners[task.choice(number)]
+        self.learner: Learner = self.learners.start()
         rng = task.rng.child("inner", number)
         self.orders = batches(len(method.labels), method.protocol, rng)
         self.draws = rng.torch("augment")
@@ -144,7 +144,7 @@ class Pupil:
         seen = augment(task.decode(images)[rows.to(images.device)], draw, task.augmentation)
         labels = self.method.labels[rows].to(images.device)
         with torch.enable_grad():
-            self.learner = self.teacher.update(self.learner, seen, labels)
+            self.learner = self.learners.update(self.learner, seen, labels)
 
 
 def _centred(labels: Int64[Tensor, " n"], classes: int, like: Tensor) -> Float[Tensor, "n classes"]:

@@ -56,7 +56,7 @@ class _Outputs(nn.Module):
         return self.network(images) if scores else self.network.features(images).last  # type: ignore[operator]
 
 
-class Teacher:
+class Learners:
     """Trains and asks learners of one network's shape.
 
     ``chunk`` images go through at a time, of one size, filled up: on a CPU few enough to stay in

@@ -97,14 +97,14 @@ def test_every_network_of_an_episode_comes_to_its_age_by_draws_of_its_own():
 
 def test_small_batches_pass_over_all_images_before_any_comes_again():
     plan, seen = plan_of({"age": 6, "batch": 2}), []
-    teacher = plan.method.teachers[0]
-    original = teacher.update
+    learners = plan.method.learners[0]
+    original = learners.update
 
     def update(learner, images, labels):
         seen.append(labels)
         return original(learner, images, labels)
 
-    teacher.update = update
+    learners.update = update
     losses_of(plan, first_of_each_class())
     assert [len(labels) for labels in seen] == [2] * 6
     for epoch in (seen[:3], seen[3:]):

@@ -5,7 +5,7 @@ import torch
 from distilset.models import initialise
 from distilset.rng import Rng
 from distilset.training import Protocol, Trainer, TrainSettings
-from distilset.training.learner import Rule, Teacher
+from distilset.training.learner import Learners, Rule
 from distilset.training.step import Step
 from tests.training.test_step import FAST, batch, flat, make, textbook
 
@@ -76,14 +76,14 @@ def test_compiled_learners_are_near_eager_ones():
         results = []
         for settings in (TrainSettings(), fast):
             network = make(norm)
-            teacher = Teacher(network.requires_grad_(False), RULE, settings, 4)
-            learner = teacher.start()
+            learners = Learners(network.requires_grad_(False), RULE, settings, 4)
+            learner = learners.start()
             for n in (7, 8, 3):
-                learner = teacher.update(learner, *batch(n))
+                learner = learners.update(learner, *batch(n))
             images = batch(10)[0].requires_grad_(True)
-            found = teacher.features(learner, images)
+            found = learners.features(learner, images)
             found.square().sum().backward()
             results.append((found.detach().flatten(), images.grad.flatten()))
-            assert teacher.failure is None
+            assert learners.failure is None
         for reference, quick in zip(*results, strict=True):
             assert torch.cosine_similarity(reference, quick, dim=0) > 0.98

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from distilset.models import NetworkConfig, build_network, initialise
 from distilset.rng import Rng
 from distilset.training import TrainSettings
-from distilset.training.learner import Rule, Teacher
+from distilset.training.learner import Learners, Rule
 from distilset.types import ImageSpec
 
 RULE = Rule(lr=0.05, momentum=0.8, weight_decay=0.01)
@@ -32,18 +32,18 @@ def drawn(n, seed=0, dtype=torch.float64):
     return torch.randn(n, 2, 8, 8, generator=generator, dtype=dtype), torch.arange(n) % 3
 
 
-def teacher_of(network, chunk=3, **settings):
-    return Teacher(network.requires_grad_(False), RULE, TrainSettings(**settings), chunk)
+def learners_of(network, chunk=3, **settings):
+    return Learners(network.requires_grad_(False), RULE, TrainSettings(**settings), chunk)
 
 
 @pytest.mark.parametrize("options", NETWORKS)
 def test_updates_are_those_of_pytorchs_sgd(options):
     network = made(**options).double()
-    before, teacher = copy.deepcopy(network.state_dict()), teacher_of(network)
-    learner = teacher.start()
+    before, learners = copy.deepcopy(network.state_dict()), learners_of(network)
+    learner = learners.start()
     batches = [drawn(n, seed) for seed, n in enumerate((7, 5, 6))]
     for batch in batches:
-        learner = teacher.update(learner, *batch)
+        learner = learners.update(learner, *batch)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     network.requires_grad_(True)
     optimizer = torch.optim.SGD(
@@ -63,13 +63,13 @@ def test_updates_are_those_of_pytorchs_sgd(options):
 @pytest.mark.parametrize("chunk", [1, 3, 50])
 def test_features_are_the_networks_own_and_reach_the_images(options, chunk):
     network = made(**options).double()
-    teacher = teacher_of(network, chunk)
+    learners = learners_of(network, chunk)
     images = drawn(7)[0].requires_grad_(True)
-    found = teacher.features(teacher.start(), images)
+    found = learners.features(learners.start(), images)
     expected = network.features(images).last
     torch.testing.assert_close(found, expected)
     weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(2)).double()
     (gradient,) = torch.autograd.grad((found * weights).sum(), images)
     (wanted,) = torch.autograd.grad((expected * weights).sum(), images)
     torch.testing.assert_close(gradient, wanted, rtol=1e-6, atol=1e-9)
-    assert teacher.failure is None
+    assert learners.failure is None
