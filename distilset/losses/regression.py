@@ -15,7 +15,8 @@ def ridge_error(
     """Return half the squared error of ``query``, summed over outputs, its mean over rows.
 
     ``query support' (support support' + r I)^-1 known`` against ``wanted``; r is ``ridge`` times
-    the mean squared length of the rows of ``support``. (Nguyen et al., ICLR 2021; FRePo, eq. 5.)
+    the mean squared length of the rows of ``support`` (Nguyen et al., ICLR 2021; Zhou et al.,
+    NeurIPS 2022).
 
     Example:
         >>> points = torch.eye(2)
