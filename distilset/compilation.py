@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import count
 from types import CodeType, FunctionType
@@ -140,6 +140,12 @@ class Compiled:
                 raise
             self.failure = first_line(error)
             return self.eager(*args)
+
+
+def failures_told(failures: Iterable[str | None]) -> list[str]:
+    """Return a sentence for every different failure of compiled functions."""
+    found = sorted({failure for failure in failures if failure is not None})
+    return [f"compilation failed, running eagerly: {failure}" for failure in found]
 
 
 def _is_compile_error(error: Exception) -> bool:

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from distilset.augment import augment, draw_per_image
+from distilset.compilation import failures_told
 from distilset.losses.regression import ridge_error
 from distilset.methods.base import STRICT, Update, Weight
 from distilset.task import Task
-from distilset.training.learner import Learner, Learners, Rule
+from distilset.training.learner import Learners
 from distilset.training.protocols import Protocol
 from distilset.training.step import TrainSettings
 from distilset.training.trainer import batches
@@ -77,6 +78,7 @@ class FRePo:
     def __init__(self, config: FRePoConfig, task: Task) -> None:
         self.config, self.task = config, task
         self.labels = torch.arange(task.classes).repeat_interleave(task.decoded_ipc)
+        self.known = _centred(self.labels, task)
         self.protocol = Protocol(
             "frepo",
             epochs=None,
@@ -84,19 +86,19 @@ class FRePo:
             batch=config.batch or len(self.labels),
             lr=config.lr,
             schedule="cosine",
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
         )
-        rule = Rule(config.lr, config.momentum, config.weight_decay)
         settings = task.settings
         training = TrainSettings(settings.device, settings.precision, settings.compile)
         self.learners = tuple(
-            Learners(network, rule, training, settings.chunk) for network in task.networks
+            Learners(network, self.protocol, training, settings.chunk) for network in task.networks
         )
 
     @property
     def notes(self) -> Sequence[str]:
         """Say whether a compilation failed."""
-        failures = {one.failure for one in self.learners} - {None}
-        return [f"compilation failed, running eagerly: {f}" for f in sorted(map(str, failures))]
+        return failures_told(one.failure for one in self.learners)
 
     def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
         """Yield an image update for every age of every network, the networks in turn by lot."""
@@ -117,10 +119,8 @@ class FRePo:
         with torch.no_grad():
             real = pupil.learners.features(pupil.learner, task.real(torch.cat(drawn)))
         synthetic = pupil.learners.features(pupil.learner, task.decode(images))
-        known, wanted = (
-            _centred(labels, task.classes, synthetic) for labels in (self.labels, truth)
-        )
-        yield ridge_error(synthetic, known, real, wanted, self.config.ridge)
+        wanted = _centred(truth, task)
+        yield ridge_error(synthetic, self.known, real, wanted, self.config.ridge)
 
 
 class Pupil:
@@ -131,7 +131,7 @@ class Pupil:
         task.draw_network(number)
         self.method = method
         self.learners = method.learners[task.choice(number)]
-        self.learner: Learner = self.learners.start()
+        self.learner = self.learners.start()
         rng = task.rng.child("inner", number)
         self.orders = batches(len(method.labels), method.protocol, rng)
         self.draws = rng.torch("augment")
@@ -144,9 +144,9 @@ class Pupil:
         seen = augment(task.decode(images)[rows.to(images.device)], draw, task.augmentation)
         labels = self.method.labels[rows].to(images.device)
         with torch.enable_grad():
-            self.learner = self.learners.update(self.learner, seen, labels)
+            self.learners.update(self.learner, seen, labels)
 
 
-def _centred(labels: Int64[Tensor, " n"], classes: int, like: Tensor) -> Float[Tensor, "n classes"]:
-    """Return one-hot labels less their mean over balanced classes."""
-    return one_hot(labels, classes).to(like.device, like.dtype) - 1 / classes
+def _centred(labels: Int64[Tensor, " n"], task: Task) -> Float[Tensor, "n classes"]:
+    """Return one-hot labels less their mean over balanced classes, on the device."""
+    return one_hot(labels, task.classes).to(task.settings.device).float() - 1 / task.classes

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from distilset.banks import make_bank
+from distilset.compilation import failures_told
 from distilset.engine import Engine, Piece
 from distilset.errors import ConfigError
 from distilset.losses.statistics import Statistic, usable
@@ -49,11 +50,7 @@ class MeanMatching:
     @property
     def notes(self) -> list[str]:
         """Say which statistics are left out, and whether a compilation failed."""
-        failures = {engine.forward.failure for engine in self.engines} - {None}
-        return self.left_out + [
-            f"compilation failed, running eagerly: {failure}"
-            for failure in sorted(map(str, failures))
-        ]
+        return self.left_out + failures_told(engine.forward.failure for engine in self.engines)
 
     def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
         """Yield the one update of this step's target."""

@@ -1,10 +1,10 @@
-"""Networks in training as values: weights that an update turns into other weights.
+"""Several networks of one shape in training, each its own weights, on one module.
 
 One module serves any number of them, and compiled code serves all alike.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import FunctionType
 
 import torch
@@ -15,33 +15,24 @@ from torch.nn.functional import cross_entropy
 
 from distilset.compilation import Compiled, uses_graphs
 from distilset.models import couples_images
+from distilset.training.protocols import Protocol
 from distilset.training.step import TrainSettings, chunk_size, fill
-
-Values = dict[str, Tensor]
-"""Parameters or buffers of a network by name, or as much of something else."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """SGD as PyTorch has it: ``m <- momentum m + gradient + weight_decay w``, ``w <- w - lr m``."""
-
-    lr: float
-    momentum: float
-    weight_decay: float
+from distilset.training.together import State, state_of
+from distilset.training.trainer import make_optimizer
 
 
 @dataclass(frozen=True)
 class Learner:
-    """A network in training: its weights, its buffers and what SGD remembers of its gradients."""
+    """A network in training: its weights, which the optimiser moves in place, and its buffers."""
 
-    weights: Values
-    buffers: Values
-    momentum: Values
+    weights: State
+    buffers: State
+    optimizer: torch.optim.Optimizer
 
     @property
-    def values(self) -> Values:
-        """Weights and buffers."""
-        return {**self.weights, **self.buffers}
+    def values(self) -> State:
+        """Weights, cut from their gradients, and buffers."""
+        return {**{name: w.detach() for name, w in self.weights.items()}, **self.buffers}
 
 
 class _Outputs(nn.Module):
@@ -57,15 +48,17 @@ class _Outputs(nn.Module):
 
 
 class Learners:
-    """Trains and asks learners of one network's shape.
+    """Trains and asks learners of one network's shape, by the constant rate of a protocol.
 
     ``chunk`` images go through at a time, of one size, filled up: on a CPU few enough to stay in
     cache. Those of a network with BatchNorm, which couples them, go through whole. The network's
     own weights and buffers are never changed.
     """
 
-    def __init__(self, network: nn.Module, rule: Rule, settings: TrainSettings, chunk: int) -> None:
-        self.outputs, self.rule, self.settings = _Outputs(network), rule, settings
+    def __init__(
+        self, network: nn.Module, protocol: Protocol, settings: TrainSettings, chunk: int
+    ) -> None:
+        self.outputs, self.protocol, self.settings = _Outputs(network), protocol, settings
         self.chunk = None if couples_images(network) else chunk
         self.graphs = settings.compile and uses_graphs(settings.device)
         self._run = Compiled(self._runs(), wanted=settings.compile, device=settings.device)
@@ -79,7 +72,7 @@ class Learners:
         outputs, device = self.outputs, torch.device(self.settings.device).type
         reduced = self.settings.precision == "bf16"
 
-        def run(values: Values, images: Tensor, scores: bool) -> Tensor:
+        def run(values: State, images: Tensor, scores: bool) -> Tensor:
             with torch.autocast(device, torch.bfloat16, enabled=reduced):
                 found = functional_call(outputs, values, (images, scores))
             return found.to(images.dtype)
@@ -88,49 +81,43 @@ class Learners:
 
     def start(self) -> Learner:
         """Return a learner that begins with the network's weights."""
-        weights = {name: p.detach().clone() for name, p in self.outputs.named_parameters()}
-        buffers = {name: b.clone() for name, b in self.outputs.named_buffers()}
-        return Learner(weights, buffers, {n: torch.zeros_like(w) for n, w in weights.items()})
+        state = state_of(self.outputs)
+        weights = {
+            name: state.pop(name).requires_grad_(True)
+            for name, _ in self.outputs.named_parameters()
+        }
+        return Learner(weights, state, make_optimizer(weights.values(), self.protocol))
 
     def update(
         self, learner: Learner, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]
-    ) -> Learner:
-        """Return the learner after one update on the mean cross-entropy of a batch."""
-        rule, weights = self.rule, learner.weights
-        leaves = {name: weight.detach().requires_grad_(True) for name, weight in weights.items()}
-        moving = replace(learner, weights=leaves)
+    ) -> None:
+        """Make one update of the learner on the mean cross-entropy of a batch."""
+        values = {**learner.weights, **learner.buffers}
         for pixels, truth, shares in self._pieces(images.detach(), labels):
-            scores = self._run(moving.values, pixels, True)
+            scores = self._run(values, pixels, True)
             (cross_entropy(scores, truth, reduction="none") @ shares).backward()
-        gradients = [leaf.grad for leaf in leaves.values()]
-        with torch.no_grad():
-            moved, momentum = {}, {}
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                change = weight * rule.weight_decay
-                if gradient is not None:
-                    change += gradient
-                momentum[name] = change.add_(learner.momentum[name], alpha=rule.momentum)
-                moved[name] = weight.sub(momentum[name], alpha=rule.lr)
-        return replace(learner, weights=moved, momentum=momentum)
+        learner.optimizer.step()
+        learner.optimizer.zero_grad(set_to_none=True)
 
     def features(
         self, learner: Learner, images: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n features"]:
         """Return the flattened last features, differentiable in the images."""
         values = learner.values
-        labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        parts = [self._run(values, pixels, False) for pixels, _, _ in self._pieces(images, labels)]
+        parts = [self._run(values, pixels, False) for pixels, _ in self._pieces(images)]
         return torch.cat([part.clone() if self.graphs else part for part in parts])[: len(images)]
 
-    def _pieces(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield images, labels and shares in the mean, in pieces of one size.
+    def _pieces(self, images: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Yield rows of images, of what goes with them, and their shares in the mean.
 
-        Rows that fill the last piece up have a share of 0.
+        Pieces are of one size: rows that fill the last one up have a share of 0.
         """
         n = len(images)
         size = n if self.chunk is None else chunk_size([n], min(n, self.chunk))
         shares = images.new_full((n,), 1 / n)
         if n % size:
-            images, labels, shares = fill((images, labels), shares, -n % size)
+            images, *filled, shares = fill((images, *others), shares, -n % size)
+            others = tuple(filled)
         images = images.contiguous(memory_format=torch.channels_last)
-        yield from zip(images.split(size), labels.split(size), shares.split(size), strict=True)
+        rows = (tensor.split(size) for tensor in (images, *others, shares))
+        yield from zip(*rows, strict=True)

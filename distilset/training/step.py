@@ -224,7 +224,7 @@ class Step:
         self._loss, self._scores = self._make_loss(), self._make_scores()
 
 
-def fill(tensors: tuple[Tensor, Tensor], weights: Tensor, missing: int) -> tuple[Tensor, ...]:
+def fill(tensors: tuple[Tensor, ...], weights: Tensor, missing: int) -> tuple[Tensor, ...]:
     """Append ``missing`` rows of weight 0, copies of the first ones so that all stays finite."""
     n = len(weights)
     index = torch.arange(n + missing, device=weights.device) % n

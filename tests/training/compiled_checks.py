@@ -5,12 +5,11 @@ import torch
 from distilset.models import initialise
 from distilset.rng import Rng
 from distilset.training import Protocol, Trainer, TrainSettings
-from distilset.training.learner import Learners, Rule
+from distilset.training.learner import Learners
 from distilset.training.step import Step
 from tests.training.test_step import FAST, batch, flat, make, textbook
 
 PROTOCOL = Protocol("short", epochs=3, batch=4, lr=0.05, schedule="step")
-RULE = Rule(lr=0.05, momentum=0.9, weight_decay=5e-4)
 
 
 def weights(network) -> torch.Tensor:
@@ -76,10 +75,10 @@ def test_compiled_learners_are_near_eager_ones():
         results = []
         for settings in (TrainSettings(), fast):
             network = make(norm)
-            learners = Learners(network.requires_grad_(False), RULE, settings, 4)
+            learners = Learners(network.requires_grad_(False), PROTOCOL, settings, 4)
             learner = learners.start()
             for n in (7, 8, 3):
-                learner = learners.update(learner, *batch(n))
+                learners.update(learner, *batch(n))
             images = batch(10)[0].requires_grad_(True)
             found = learners.features(learner, images)
             found.square().sum().backward()

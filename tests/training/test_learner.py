@@ -8,11 +8,11 @@ from torch.nn.functional import cross_entropy
 
 from distilset.models import NetworkConfig, build_network, initialise
 from distilset.rng import Rng
-from distilset.training import TrainSettings
-from distilset.training.learner import Learners, Rule
+from distilset.training import Protocol, TrainSettings
+from distilset.training.learner import Learners
 from distilset.types import ImageSpec
 
-RULE = Rule(lr=0.05, momentum=0.8, weight_decay=0.01)
+RULE = Protocol("x", 1, batch=9, lr=0.05, schedule="step", momentum=0.8, weight_decay=0.01)
 NETWORKS = [
     {"depth": 2},
     {"depth": 2, "norm": "batch"},
@@ -43,7 +43,7 @@ def test_updates_are_those_of_pytorchs_sgd(options):
     learner = learners.start()
     batches = [drawn(n, seed) for seed, n in enumerate((7, 5, 6))]
     for batch in batches:
-        learner = learners.update(learner, *batch)
+        learners.update(learner, *batch)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     network.requires_grad_(True)
     optimizer = torch.optim.SGD(
