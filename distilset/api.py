@@ -62,7 +62,8 @@ def distill(
 
     Args:
         train: the train split of `load_data`.
-        method: ``atom`` (the default), ``datadam``, ``dm``, ``frepo``, or ``package.module:Class``.
+        method: ``atom`` (the default), ``datadam``, ``dm``, ``frepo``, ``mtt``, or
+            ``package.module:Class``.
         ipc: images per class (10).
         preset: a preset's name or a TOML file.
         settings: tables of settings, e.g. ``{"method": {"power": 1.0}}``; they win over the preset.

@@ -14,9 +14,9 @@ from pydantic.dataclasses import dataclass as validated
 
 from distilset.augment import AugmentConfig
 from distilset.errors import ConfigError, unknown_name
-from distilset.experts import ExpertsConfig
 from distilset.methods import get_method
 from distilset.models import NetworkConfig
+from distilset.schooling import ExpertsConfig
 
 STRICT = ConfigDict(strict=True, extra="forbid")
 Tables = Mapping[str, Mapping[str, Any]]

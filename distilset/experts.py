@@ -14,12 +14,10 @@ from copy import deepcopy
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass as validated
 from torch import Tensor, nn
 
 from distilset.augment import AugmentConfig
@@ -30,6 +28,7 @@ from distilset.errors import DataError
 from distilset.files import write_bytes
 from distilset.models import code_digest, initialise
 from distilset.rng import Rng
+from distilset.schooling import BATCH, ExpertsConfig
 from distilset.training.protocols import Protocol
 from distilset.training.step import TrainSettings, settle
 from distilset.training.trainer import Trainer
@@ -37,44 +36,11 @@ from distilset.types import ImageSet
 from distilset.untrusted import open_tensors, telling_damage
 
 VERSION = 1
-BATCH, LEARNING_RATE, WARMUP, CLIP = 128, 0.04, 0.1, 2.0
-"""The schedule is that of the baseline ``whole``, which trains every network that there is."""
+WARMUP, CLIP = 0.1, 2.0
+"""As the baseline ``whole`` has them, which trains every network that there is; the rate that
+stands by default is its own, too."""
 
 Report = Callable[[int, int], None]
-
-
-@validated(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
-class ExpertsConfig:
-    """How many networks are trained on the real images, and for how long; 0 is none.
-
-    Each is trained for ``updates`` batches of 128 images, augmented as the run's are, and kept at
-    ``snapshots`` equally spaced moments, the last at its end. Where a network has BatchNorm,
-    ``batch_norm`` "batch" normalises the images that are matched by their own batch, so that only
-    their differences are compared, and "running" by the real images' statistics, which the expert
-    has learnt. ``seed`` None is the run's: runs with
-    the same one share their experts, so that a spread over seeds is one over experts, too.
-    """
-
-    number: Annotated[int, Field(ge=0)] = 0
-    updates: Annotated[int, Field(ge=1)] = 400
-    snapshots: Annotated[int, Field(ge=1)] = 8
-    batch_norm: Literal["batch", "running"] = "batch"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-
-    def __str__(self) -> str:
-        networks = f"{self.number} network" + "s" * (self.number != 1)
-        return (
-            f"{networks} trained on the real images for {self.updates} updates of {BATCH}, "
-            f"at {self.snapshots} moments"
-            + ", BatchNorm by running statistics"
-            * (self.batch_norm == "running")
-        )
-
-    @property
-    def moments(self) -> tuple[int, ...]:
-        """The numbers of updates after which weights are kept."""
-        parts = range(1, self.snapshots + 1)
-        return tuple(max(1, self.updates * part // self.snapshots) for part in parts)
 
 
 class Experts:
@@ -112,6 +78,7 @@ class Experts:
             "augmentation": asdict(augmentation),  # type: ignore[call-overload]
             "updates": config.updates,
             "snapshots": config.snapshots,
+            **config.pace,
             "seed": config.seed or 0,
             "settings": asdict(self.settings),
             "threads": threads,
@@ -183,7 +150,7 @@ class Experts:
         report: Report,
     ) -> dict[str, Tensor]:
         """Train one expert from fresh weights; return its snapshots."""
-        rng, moments = Rng(self.config.seed or 0).child("expert", number), self.config.moments
+        rng, moments = self._rng(number), self.config.moments
         kept: dict[str, Tensor] = {}
         updates = 0
 
@@ -214,8 +181,9 @@ class Experts:
             "experts",
             epochs=None,
             batch=BATCH,
-            lr=LEARNING_RATE,
-            schedule="cosine",
+            lr=self.config.lr,
+            schedule=self.config.schedule,
+            momentum=self.config.momentum,
             updates=self.config.updates,
             warmup=WARMUP,
             clip=CLIP,
@@ -235,7 +203,9 @@ class Experts:
         """
         words = rng.words("which expert", step, [0], 2)[0]
         number = int(words[0]) * self.config.number >> 32
-        at = int(words[1]) * self.config.snapshots >> 32
+        self._load(network, number, int(words[1]) * self.config.snapshots >> 32)
+
+    def _load(self, network: nn.Module, number: int, at: int) -> None:
         parameters = {name for name, _ in network.named_parameters()}
         try:
             for name, value in network.state_dict().items():
@@ -244,6 +214,34 @@ class Experts:
             raise DataError(
                 f"{error}; remove {self.folder} if it is there, and go on with --resume"
             ) from None
+
+    @torch.no_grad()
+    def segment(
+        self, network: nn.Module, rng: Rng, step: int, span: int, latest: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return a step's start and goal: the weights of an expert, and those ``span`` moments on.
+
+        It starts fresh (moment 0) or at one of the ``latest`` first moments that are kept.
+        ``network`` is overwritten.
+
+        Raises:
+            DataError: they are not there, or damaged.
+        """
+        words = rng.words("which segment", step, [0], 2)[0]
+        number = int(words[0]) * self.config.number >> 32
+        first = int(words[1]) * (latest + 1) >> 32
+        return self._weights(network, number, first), self._weights(network, number, first + span)
+
+    def _weights(self, network: nn.Module, number: int, moment: int) -> dict[str, Tensor]:
+        """Return the parameters of an expert at a moment, counted from 1; 0 is before training."""
+        if moment == 0:
+            initialise(network, self._rng(number), "weights")
+        else:
+            self._load(network, number, moment - 1)
+        return {name: value.detach().clone() for name, value in network.named_parameters()}
+
+    def _rng(self, number: int) -> Rng:
+        return Rng(self.config.seed or 0).child("expert", number)
 
     def _read(self, number: int, name: str, like: Tensor, trained: bool) -> Tensor:
         """Read a tensor; the file stays open, for the cache may be cleared while a run goes on."""

@@ -16,7 +16,7 @@ from distilset.data.normalise import Transform, fit_transform
 from distilset.engine import EngineSettings
 from distilset.errors import ConfigError
 from distilset.estimates import estimated_bytes, most, worker_bytes
-from distilset.experts import Experts, ExpertsConfig
+from distilset.experts import Experts
 from distilset.formation import check_factor
 from distilset.guard import rate_of
 from distilset.hardware import default_chunk, default_workers, resolve_device, resolve_precision
@@ -28,6 +28,7 @@ from distilset.optimise import Record, State, descend, with_rates
 from distilset.parallel import group
 from distilset.parallel.classes import check_spread, share_of
 from distilset.rng import Rng
+from distilset.schooling import ExpertsConfig
 from distilset.task import Task
 from distilset.training.step import TrainSettings
 from distilset.types import ImageSet

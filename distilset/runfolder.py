@@ -7,11 +7,11 @@ from typing import Any
 
 from distilset.config import RunConfig, Tables, build, differences, merge, to_toml
 from distilset.errors import ConfigError, DataError
-from distilset.experts import ExpertsConfig
 from distilset.files import write_text
 from distilset.lock import RunLock
 from distilset.methods.atom import ATOMConfig
 from distilset.parallel import environment, group
+from distilset.schooling import ExpertsConfig
 from distilset.stated import named_code
 from distilset.store import (
     CARD,

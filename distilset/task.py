@@ -17,6 +17,7 @@ from distilset.hardware import fits, send
 from distilset.models import initialise
 from distilset.rng import Rng
 from distilset.share import Share
+from distilset.training.together import State
 from distilset.types import Features, ImageSet
 
 MOST_WHITENED = 4 << 30
@@ -132,12 +133,30 @@ class Task:
             initialise(network, self.rng, "network", step)
         return network
 
+    def draw_segment(self, step: int, span: int, latest: int) -> tuple[State, State]:
+        """Draw where a student of the step's network starts, and where it is to go.
+
+        Both are an expert's weights, by name, ``span`` of its moments apart; see
+        `Experts.segment`. While experts are asleep they are two fresh networks'.
+        """
+        number = self.choice(step)
+        network, experts = self.networks[number], self.experts[number]
+        if not experts.asleep:
+            return experts.segment(network, self.rng, step, span, latest)
+        found = []
+        for which in ("network", "another"):
+            initialise(network, self.rng, which, step)
+            found.append({n: p.detach().clone() for n, p in network.named_parameters()})
+        return found[0], found[1]
+
     def train_experts(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Train the experts that are missing.
+        """Train the experts that are missing, if the task has any.
 
         Raises:
             DataError: a network diverged.
         """
+        if not self.experts:
+            return
         whole = self if self.share is None else replace(self, share=None)
         prepare = None if whole.whitened is not None else whole.transform.apply
         images = self.train.images if whole.whitened is None else whole.whitened

@@ -41,7 +41,9 @@ def drawn_images(
     return ImageSet.from_labels(pixels, labels, names, role, info)
 
 
-def check_method(method: str, settings: Mapping[str, Any] | None = None) -> None:
+def check_method(
+    method: str, settings: Mapping[str, Any] | None = None, **sections: Mapping[str, Any]
+) -> None:
     """Check that a method conforms, with the given settings of its own.
 
     One that decodes stored images is checked with a factor, too.
@@ -49,10 +51,12 @@ def check_method(method: str, settings: Mapping[str, Any] | None = None) -> None
     Args:
         method: a name, or ``package.module:Class``.
         settings: the method's own settings, e.g. ``{"power": 1.0}``.
+        sections: other settings of the run by section, e.g. ``experts={"number": 1}``; experts are
+            trained, and kept in the cache.
     """
     for shape, counts in CASES:
         train = drawn_images(shape, counts)
-        config = small_config(method, settings or {})
+        config = small_config(method, settings or {}, **sections)
         check_loss(config, train)
         check_gradient(config, train)
         check_purity(config, train)
@@ -64,10 +68,13 @@ def check_method(method: str, settings: Mapping[str, Any] | None = None) -> None
             check_decoding(config, train)
 
 
-def small_config(method: str, settings: Mapping[str, Any]) -> RunConfig:
+def small_config(
+    method: str, settings: Mapping[str, Any], **sections: Mapping[str, Any]
+) -> RunConfig:
     """Return settings for a run of a few steps: reference precision, small network."""
     return build(
         {
+            **sections,
             "data": {"source": "drawn"},
             "method": {"name": method, **settings},
             "network": {"width": 8, "depth": 2},
@@ -80,6 +87,7 @@ def small_config(method: str, settings: Mapping[str, Any]) -> RunConfig:
 def _ready(config: RunConfig, train: ImageSet) -> tuple[Plan, Tensor]:
     plan = make_plan(config, train)
     task = plan.task
+    task.train_experts()
     return plan, initial_images("noise", train, task.transform, task.ipc, task.rng)
 
 
@@ -125,7 +133,12 @@ def check_purity(config: RunConfig, train: ImageSet) -> None:
 
 
 def check_order(config: RunConfig, train: ImageSet) -> None:
-    """With all images of a class in the batch, their order in the class does not matter."""
+    """With all images of a class in the batch, their order in the class does not matter.
+
+    Experts are trained on small batches, in an order of their own.
+    """
+    if config.experts.number:
+        return
     whole = replace(config, distill=replace(config.distill, batch_real=max(train.counts)))
     index = torch.cat(
         [

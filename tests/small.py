@@ -13,13 +13,13 @@ from pydantic.dataclasses import dataclass
 
 import distilset
 from distilset import cli
-from distilset.config import merge
+from distilset.config import RunConfig, merge
 from distilset.methods.atom import ATOM
 from distilset.methods.base import STRICT, Weight
 from distilset.runfolder import RunFolder
 from distilset.runs import Interrupted
 from distilset.session import open_session
-from distilset.testing import drawn_images
+from distilset.testing import drawn_images, small_config
 from distilset.types import Splits
 
 ENGINE = {"device": "cpu", "precision": "fp32", "compile": "off", "threads": 1}
@@ -37,8 +37,22 @@ ARGS = [
     "1",
 ]
 FAST = ("--epochs", 1, "--trials", 2, "--network", "convnet:width=8,depth=2", "--device", "cpu")
-SHORT: dict[str, dict[str, Any]] = {"frepo": {"networks": 1, "age": 3}}
+SHORT: dict[str, dict[str, Any]] = {
+    "frepo": {"networks": 1, "age": 3},
+    "mtt": {"updates": 2, "span": 1, "latest": 1},
+}
 """Settings of methods that make their episodes short."""
+
+SECTIONS: dict[str, dict[str, Any]] = {
+    "mtt": {"experts": {"number": 1, "updates": 4, "snapshots": 2}},
+}
+"""Other settings of runs that methods need, short too."""
+
+
+def short_config(method: str) -> RunConfig:
+    """Return settings for a run of a few short steps of a method."""
+    return small_config(method, SHORT.get(method, {}), **SECTIONS.get(method, {}))
+
 
 SHAPE, COUNTS = (3, 8, 8), (6, 6, 6)
 

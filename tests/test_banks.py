@@ -10,8 +10,8 @@ from distilset.optimise import descend
 from distilset.plan import make_plan
 from distilset.session import open_session
 from distilset.targets import fresh
-from distilset.testing import drawn_images, small_config
-from tests.small import SHORT
+from distilset.testing import drawn_images
+from tests.small import short_config
 
 TRAIN = drawn_images((3, 8, 8), (6, 5, 7))
 POOL = ("resnet18:width=4", "vit:width=8,depth=2")
@@ -19,10 +19,12 @@ FIRST = {"width": 8, "depth": 2}
 
 
 def plan_of(method="atom", bank=0, pool=POOL, first=None, **changes):
-    made = small_config(method, SHORT.get(method, {}))
+    made = short_config(method)
     distill = replace(made.distill, bank=bank, steps=9, **changes)
     network = NetworkConfig(**(first or FIRST), pool=pool)
-    return make_plan(replace(made, distill=distill, network=network), TRAIN)
+    plan = make_plan(replace(made, distill=distill, network=network), TRAIN)
+    plan.task.train_experts()
+    return plan
 
 
 def results(plan, steps=9):

@@ -14,10 +14,10 @@ from distilset import experts as module
 from distilset.augment import augment, draw_per_image
 from distilset.cache import cache_folder
 from distilset.errors import ConfigError, DataError
-from distilset.experts import ExpertsConfig
 from distilset.models import code_digest, initialise
 from distilset.plan import make_plan
 from distilset.rng import Rng
+from distilset.schooling import ExpertsConfig
 from distilset.session import open_session
 from distilset.testing import drawn_images, small_config
 from distilset.training.trainer import batches
@@ -207,7 +207,7 @@ def test_a_bank_follows_experts_that_came_out_otherwise(monkeypatch):
     distil(**flags)
     assert tree(folder) == first
     shutil.rmtree(cache_folder("experts"))
-    monkeypatch.setattr(module, "LEARNING_RATE", 0.05)  # as another machine's rounding would
+    monkeypatch.setattr(module, "WARMUP", 0.5)  # as another machine's rounding would
     distil(**flags)
     assert {name: data != first[name] for name, data in tree(folder).items() if "f16" in name} == {
         name: True for name in first if "f16" in name
@@ -257,9 +257,8 @@ class Own(nn.Module):
 
 
 def test_a_training_that_diverges_is_told(monkeypatch):
-    monkeypatch.setattr(module, "LEARNING_RATE", 1e30)
     monkeypatch.setattr(module, "CLIP", 1e30)
-    task = task_of(1, updates=30)
+    task = task_of(1, updates=30, lr=1e30)
     with pytest.raises(DataError, match="diverged"):
         task.train_experts()
     assert task.experts[0].missing == [0]

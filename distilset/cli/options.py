@@ -32,7 +32,7 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 ... [a
 Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in --out.")]
 Method = Annotated[
-    str | None, typer.Option(help="atom, datadam, dm, frepo or package.module:Class [atom].")
+    str | None, typer.Option(help="atom, datadam, dm, frepo, mtt or package.module:Class [atom].")
 ]
 Network = Annotated[
     str | None,

@@ -10,10 +10,17 @@ from distilset.methods.base import Method
 from distilset.methods.datadam import DataDAM
 from distilset.methods.dm import DM
 from distilset.methods.frepo import FRePo
+from distilset.methods.mtt import MTT
 
 __all__ = ["METHODS", "Method", "get_method"]
 
-METHODS: Mapping[str, type[Any]] = {"atom": ATOM, "datadam": DataDAM, "dm": DM, "frepo": FRePo}
+METHODS: Mapping[str, type[Any]] = {
+    "atom": ATOM,
+    "datadam": DataDAM,
+    "dm": DM,
+    "frepo": FRePo,
+    "mtt": MTT,
+}
 
 
 def get_method(name: str) -> type[Any]:

@@ -85,7 +85,7 @@ class FRePo:
             updates=config.age,
             batch=config.batch or len(self.labels),
             lr=config.lr,
-            schedule="cosine",
+            schedule="constant",
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )

@@ -56,7 +56,7 @@ class RunView:
     def method(self) -> str:
         """The method, as titles write it."""
         name = plain(self.facts.distilled.card.method)
-        return name.upper() if name in ("dm", "atom") else _SPELLED.get(name, name)
+        return name.upper() if name in ("dm", "atom", "mtt") else _SPELLED.get(name, name)
 
     @cached_property
     def classes(self) -> list[ClassRow]:

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from distilset.compilation import Compiled, uses_graphs
 from distilset.models import couples_images
 from distilset.training.protocols import Protocol
-from distilset.training.step import TrainSettings, chunk_size, fill
+from distilset.training.step import TrainSettings, piece_size, pieces
 from distilset.training.together import State, state_of
 from distilset.training.trainer import make_optimizer
 
@@ -107,17 +107,5 @@ class Learners:
         parts = [self._run(values, pixels, False) for pixels, _ in self._pieces(images)]
         return torch.cat([part.clone() if self.graphs else part for part in parts])[: len(images)]
 
-    def _pieces(self, images: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Yield rows of images, of what goes with them, and their shares in the mean.
-
-        Pieces are of one size: rows that fill the last one up have a share of 0.
-        """
-        n = len(images)
-        size = n if self.chunk is None else chunk_size([n], min(n, self.chunk))
-        shares = images.new_full((n,), 1 / n)
-        if n % size:
-            images, *filled, shares = fill((images, *others), shares, -n % size)
-            others = tuple(filled)
-        images = images.contiguous(memory_format=torch.channels_last)
-        rows = (tensor.split(size) for tensor in (images, *others, shares))
-        yield from zip(*rows, strict=True)
+    def _pieces(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        return pieces(tensors, piece_size(len(tensors[0]), self.chunk))

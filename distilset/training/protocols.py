@@ -10,7 +10,7 @@ from typing import Literal
 
 from distilset.errors import ConfigError, unknown_name
 
-Schedule = Literal["step", "fifths", "cosine"]
+Schedule = Literal["step", "fifths", "cosine", "constant"]
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Protocol:
     ``schedule`` "step" multiplies the learning rate by 0.1 once, at half the epochs; "fifths" by
     0.2 after 30, 60 and 80 % of ``epochs``, even where ``updates`` ends earlier; "cosine" lets it
     fall to 0 over all updates, after rising linearly over the first ``warmup`` of them (a
-    fraction). ``augment``: whether DSA is applied, one operation per batch and every image with
-    parameters of its own. ``clip`` scales the gradients of an update down to that Euclidean norm,
-    over all weights, where they exceed it.
+    fraction); "constant" leaves it where it is. ``augment``: whether DSA is applied, one operation
+    per batch and every image with parameters of its own. ``clip`` scales the gradients of an update
+    down to that Euclidean norm, over all weights, where they exceed it.
 
     Raises:
         ConfigError: if neither end is set, or a number is not positive.
@@ -72,6 +72,8 @@ class Protocol:
 
     def lr_at(self, update: int, n: int) -> float:
         """Return the learning rate of an update, counted from 0, on a set of ``n`` images."""
+        if self.schedule == "constant":
+            return self.lr
         total = self.total_updates(n)
         if self.schedule == "step":
             epoch = update // self.updates_per_epoch(n)

@@ -9,7 +9,7 @@ its batches go through whole and unpadded. On a GPU compiled code is CUDA graphs
 until the next call.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Literal
@@ -167,16 +167,10 @@ class Step:
     def _accumulate(self, images: Tensor, labels: Tensor, chunk: int) -> Tensor:
         mark_step()
         self._clear_gradients()
-        n = len(images)
-        weights = images.new_full((n,), 1 / n)
         if self.coupled or not self.compiled:
-            chunk = n
-        elif n % chunk:
-            images, labels, weights = fill((images, labels), weights, -n % chunk)
-        images = images.contiguous(memory_format=torch.channels_last)
+            chunk = len(images)
         total = images.new_zeros(())
-        rows = (images.split(chunk), labels.split(chunk), weights.split(chunk))
-        for piece in zip(*rows, strict=True):
+        for piece in pieces((images, labels), chunk):
             loss = self._loss(*piece)
             loss.backward()
             total += loss.detach()
@@ -222,6 +216,26 @@ class Step:
         self.note = f"not compiled: {type(error).__name__}: {lines[0][:200]}"
         self.settings = eager(self.settings)
         self._loss, self._scores = self._make_loss(), self._make_scores()
+
+
+def pieces(tensors: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Yield ``size`` rows of images, of what goes with them, and their shares in the batch's mean.
+
+    ``tensors`` are images and whatever has a row for each. Rows that fill the last piece up have a
+    share of 0. Images come channels last.
+    """
+    images, *others = tensors
+    n = len(images)
+    shares = images.new_full((n,), 1 / n)
+    if n % size:
+        images, *others, shares = fill((images, *others), shares, -n % size)
+    images = images.contiguous(memory_format=torch.channels_last)
+    yield from zip(*(each.split(size) for each in (images, *others, shares)), strict=True)
+
+
+def piece_size(n: int, most: int | None) -> int:
+    """Return the rows of a piece of a batch of ``n``, at most ``most``; None is all of them."""
+    return n if most is None else chunk_size([n], min(n, most))
 
 
 def fill(tensors: tuple[Tensor, ...], weights: Tensor, missing: int) -> tuple[Tensor, ...]:

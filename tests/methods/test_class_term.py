@@ -8,8 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from distilset.config import build
 from distilset.errors import ConfigError
-from distilset.experts import ExpertsConfig
 from distilset.plan import make_plan
+from distilset.schooling import ExpertsConfig
 from distilset.testing import drawn_images, small_config
 from tests.small import distil
 

@@ -18,3 +18,11 @@ from distilset.testing import check_method
 )
 def test_every_method_conforms(method, settings):
     check_method(method, settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"lr": 0.5}, {"batch": 2, "updates": 7, "latest": 0, "span": 3}]
+)
+def test_a_method_that_follows_experts_conforms(settings):
+    experts = {"number": 2, "updates": 6, "snapshots": 3}
+    check_method("mtt", {"updates": 4, "span": 2, "latest": 1, **settings}, experts=experts)

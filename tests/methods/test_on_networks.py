@@ -12,17 +12,17 @@ from distilset.models import NETWORKS, NetworkConfig
 from distilset.optimise import descend
 from distilset.plan import make_plan
 from distilset.store import DistilledSet
-from distilset.testing import drawn_images, small_config
+from distilset.testing import drawn_images
 from tests.models.test_networks import NARROW
-from tests.small import SHORT, call, distil, refused, splits, write_npz
+from tests.small import call, distil, refused, short_config, splits, write_npz
 
 TRAIN = drawn_images((3, 12, 8), (4, 3))
 OWN = "tests.models.nets:Plain:maps=ReLU"
 
 
 def images_of(method, network):
-    config = replace(small_config(method, SHORT.get(method, {})), network=network)
-    plan = make_plan(config, TRAIN)
+    plan = make_plan(replace(short_config(method), network=network), TRAIN)
+    plan.task.train_experts()
     start = torch.randn(2, 3, 12, 8, generator=torch.Generator().manual_seed(0))
     state = plan.start(start.clone())
     losses = [

@@ -1,0 +1,136 @@
+"""MTT: Dataset Distillation by Matching Training Trajectories (Cazenavette et al., CVPR 2022)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from distilset.augment import augment, draw_per_image
+from distilset.compilation import failures_told
+from distilset.errors import ConfigError
+from distilset.methods.base import STRICT, Update
+from distilset.task import Task
+from distilset.training.protocols import Protocol
+from distilset.training.step import TrainSettings
+from distilset.training.together import State
+from distilset.training.trainer import batches
+from distilset.training.unrolled import Batch, Unrolled
+
+Count = Annotated[int, Field(ge=1, le=100_000)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class MTTConfig:
+    """Settings of MTT: what a student does, and which part of an expert's training it is to copy.
+
+    A student starts where an expert was after one of its first ``latest`` moments, or before
+    training, takes ``updates`` steps of gradient descent at rate ``lr`` on ``batch`` decoded images
+    each (None: on all of them), and is to arrive where the expert was ``span`` moments later.
+    Experts have ``experts.snapshots`` moments.
+    """
+
+    updates: Count = 20
+    span: Count = 4
+    latest: Annotated[int, Field(ge=0)] = 12
+    batch: Count | None = None
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.02
+
+
+class MTT:
+    """Descend on how far students trained on the synthetic images end from where experts went.
+
+    The loss is the squared distance between the student's last weights and the expert's, over the
+    squared distance that the expert covered (equation 2). It is differentiated back through every
+    step of the student.
+
+    Departures: the student's rate is given (published: learnt along with the images); images are
+    updated by Adam (published: SGD at a rate of 100 to 1,000).
+    """
+
+    Config: ClassVar[type] = MTTConfig
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "distill": {"optimizer": "adam", "schedule": "cosine", "image_lr": 0.02},
+        "experts": {
+            "number": 4,
+            "updates": 800,
+            "snapshots": 16,
+            "lr": 0.01,
+            "momentum": 0.0,
+            "schedule": "constant",
+        },
+    }
+    decodes = True
+
+    def __init__(self, config: MTTConfig, task: Task) -> None:
+        if not task.experts:
+            raise ConfigError("method mtt follows trained networks: give --experts 1 or more")
+        moments = task.experts[0].config.snapshots
+        if config.latest + config.span > moments:
+            raise ConfigError(
+                f"method.latest + method.span is {config.latest + config.span}, and experts have "
+                f"{moments} moments (experts.snapshots)"
+            )
+        self.config, self.task = config, task
+        self.labels = torch.arange(task.classes).repeat_interleave(task.decoded_ipc)
+        self.protocol = Protocol(
+            "mtt",
+            epochs=None,
+            updates=config.updates,
+            batch=config.batch or len(self.labels),
+            lr=config.lr,
+            schedule="constant",
+        )
+        settings = task.settings
+        training = TrainSettings(settings.device, settings.precision, settings.compile)
+        self.students = tuple(
+            Unrolled(network, training, settings.chunk) for network in task.networks
+        )
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Say whether a compilation failed."""
+        return failures_told(failure for one in self.students for failure in one.failures)
+
+    def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
+        """Yield the one image update of a student."""
+        yield self._update(images, step)
+
+    def _update(self, images: Tensor, step: int) -> Update:
+        config, task = self.config, self.task
+        start, goal = task.draw_segment(step, config.span, config.latest)
+        student = self.students[task.choice(step)]
+        seen = self._seen(task.decode(images), step)
+        fed = [Batch(pixels.detach(), labels) for pixels, labels in seen]
+        walk = student.train(start, fed, config.lr)
+        loss, adjoint = _distance(walk.end, start, goal)
+        slopes = student.back(walk, fed, config.lr, adjoint)
+        along = [(pixels * by).sum() for (pixels, _), by in zip(seen, slopes, strict=True)]
+        yield _of_value(torch.stack(along).sum(), loss)
+
+    def _seen(self, decoded: Tensor, step: int) -> list[tuple[Tensor, Tensor]]:
+        """Draw what the student sees in every step, differentiable in the images."""
+        rng, augmentation = self.task.rng.child("inner", step), self.task.augmentation
+        draws, seen = rng.torch("augment"), []
+        for rows in batches(len(self.labels), self.protocol, rng):
+            draw = draw_per_image(augmentation, draws, len(rows))
+            pixels = augment(decoded[rows.to(decoded.device)], draw, augmentation)
+            seen.append((pixels, self.labels[rows].to(decoded.device)))
+        return seen
+
+
+@torch.no_grad()
+def _distance(end: State, start: State, goal: State) -> tuple[Float[Tensor, ""], State]:
+    """Return the loss, and its gradient by the student's last weights."""
+    covered = sum((start[name] - goal[name]).square().sum() for name in goal)
+    missed = {name: end[name] - goal[name] for name in goal}
+    loss = torch.stack([off.square().sum() for off in missed.values()]).sum() / covered
+    return loss, {name: 2 / covered * off for name, off in missed.items()}
+
+
+def _of_value(slope: Float[Tensor, ""], value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Return a number with the derivatives of one and the value of another."""
+    return slope + (value - slope).detach()
