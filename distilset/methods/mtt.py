@@ -37,7 +37,7 @@ class MTTConfig:
     span: Count = 4
     latest: Annotated[int, Field(ge=0)] = 12
     batch: Count | None = None
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.02
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.03
 
 
 class MTT:
