@@ -3,6 +3,7 @@
 from distilset.formation import cut_into
 from distilset.optimise import steps_told
 from distilset.plan import Plan
+from distilset.task import Task
 from distilset.types import Splits
 
 
@@ -29,12 +30,18 @@ def plan_rows(plan: Plan, splits: Splits) -> list[tuple[str, str]]:
             f"{task.classes * task.ipc} images, {task.ipc} per class, from {distill.init}"
             + cut_into(task.factor),
         ),
-        ("real batch", f"{task.batch_real} per class and step"),
-        ("targets", f"a bank of {task.bank}" if task.bank else "fresh ones at every step"),
+        *(_real(task) if getattr(plan.method, "draws_real", True) else []),
         ("steps", steps_told(distill)),
         ("augmentation", operations),
         ("device", f"{engine.device}, {engine.threads} threads{task.share or ''}"),
         ("precision", f"{engine.precision}: {plan.reasons['precision']}"),
         ("compiled", f"{engine.compile}: {plan.reasons['compile']}"),
         ("seed", str(distill.seed)),
+    ]
+
+
+def _real(task: Task) -> list[tuple[str, str]]:
+    return [
+        ("real batch", f"{task.batch_real} per class and step"),
+        ("targets", f"a bank of {task.bank}" if task.bank else "fresh ones at every step"),
     ]

@@ -60,6 +60,9 @@ class Plan:
     def images_per_step(self) -> int:
         """How many synthetic and real images networks see in one step."""
         task = self.task
+        told: int | None = getattr(self.method, "images_per_step", None)
+        if told is not None:
+            return told
         return task.classes * task.decoded_ipc + sum(
             min(n, task.batch_real) for n in task.train.counts
         )
@@ -67,7 +70,8 @@ class Plan:
     @property
     def bytes(self) -> int:
         """The estimated peak of memory."""
-        return estimated_bytes(self.task, self.config.distill.optimizer)
+        held: int = getattr(self.method, "held_bytes", 0)
+        return estimated_bytes(self.task, self.config.distill.optimizer) + held
 
     def start(self, images: Tensor, moments: Mapping[str, Tensor] | None = None) -> State:
         """Put images and moments on the run's device; of several processes, each its own."""

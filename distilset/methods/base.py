@@ -44,7 +44,9 @@ class Method(Episodes, Protocol):
     settings by section (``{"distill": {"batch_real": 256}}``) that stand unless somebody says
     otherwise. ``notes`` are sentences for the plan, e.g. of statistics that were left out. One that
     has ``decodes = True`` gives networks ``task.decode`` of stored images; without it a factor
-    above 1 is refused.
+    above 1 is refused. So are optional: ``draws_real = False`` of one whose steps see no real
+    images, ``images_per_step`` where networks see others than all synthetic ones and a real batch
+    once, and ``held_bytes`` of memory beyond a pass of images.
     """
 
     Config: ClassVar[type]

@@ -100,6 +100,13 @@ class FRePo:
         """Say whether a compilation failed."""
         return failures_told(one.failure for one in self.learners)
 
+    @property
+    def images_per_step(self) -> int:
+        """How many images the networks of an episode see in all."""
+        real = sum(min(count, self.task.batch_real) for count in self.task.train.counts)
+        batch = min(self.protocol.batch, len(self.labels))
+        return self.config.updates_per_episode * (len(self.labels) + real + batch)
+
     def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
         """Yield an image update for every age of every network, the networks in turn by lot."""
         config, task = self.config, self.task

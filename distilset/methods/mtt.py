@@ -1,5 +1,6 @@
 """MTT: Dataset Distillation by Matching Training Trajectories (Cazenavette et al., CVPR 2022)."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -64,6 +65,7 @@ class MTT:
         },
     }
     decodes = True
+    draws_real = False
 
     def __init__(self, config: MTTConfig, task: Task) -> None:
         if not task.experts:
@@ -94,6 +96,18 @@ class MTT:
     def notes(self) -> Sequence[str]:
         """Say whether a compilation failed."""
         return failures_told(failure for one in self.students for failure in one.failures)
+
+    @property
+    def images_per_step(self) -> int:
+        """How many images a student sees in all."""
+        return self.config.updates * min(self.protocol.batch, len(self.labels))
+
+    @property
+    def held_bytes(self) -> int:
+        """What the way back needs: the weights before every step, and the images of every step."""
+        weights = max(sum(p.numel() for p in one.parameters()) for one in self.task.networks)
+        pixels = math.prod(self.task.train.spec.shape)
+        return 4 * (self.config.updates * weights + 2 * self.images_per_step * pixels)
 
     def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
         """Yield the one image update of a student."""

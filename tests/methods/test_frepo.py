@@ -134,3 +134,8 @@ def test_a_bank_is_refused():
 def test_wrong_settings_are_told(settings):
     with pytest.raises(ConfigError, match=f"method.{next(iter(settings))}"):
         build({"data": {"source": "drawn"}, "method": {"name": "frepo", **settings}})
+
+
+def test_the_plan_tells_how_many_images_networks_see():
+    plan = plan_of({"networks": 2, "age": 3, "batch": 4}, batch_real=5)
+    assert plan.images_per_step == 2 * 3 * (6 + (5 + 4 + 5) + 4)

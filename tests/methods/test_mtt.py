@@ -10,9 +10,11 @@ from torch.nn.functional import cross_entropy
 from distilset.config import build
 from distilset.errors import ConfigError
 from distilset.models import NetworkConfig, initialise
+from distilset.outline import plan_rows
 from distilset.plan import make_plan
 from distilset.rng import Rng
 from distilset.testing import drawn_images, small_config
+from distilset.types import Splits
 from distilset.untrusted import open_tensors
 
 TRAIN = drawn_images((3, 8, 8), (5, 4, 6))
@@ -138,3 +140,14 @@ def test_its_experts_take_plain_steps_of_a_constant_rate_unless_told_otherwise()
     assert (experts.momentum, experts.schedule, experts.lr) == (0.0, "constant", 0.01)
     assert build({**data, "experts": {"momentum": 0.5}}).experts.momentum == 0.5
     assert "lr 0.01 (constant), momentum 0" in str(experts)
+
+
+def test_the_plan_tells_what_students_see_and_hold():
+    plan = plan_of({"batch": 4, "updates": 5})
+    assert plan.images_per_step == 20
+    weights = sum(value.numel() for value in plan.task.network.parameters())
+    more = plan_of({"batch": 4, "updates": 6})
+    assert more.bytes - plan.bytes == 4 * (weights + 2 * 4 * 3 * 8 * 8)
+    told = dict(plan_rows(plan, Splits(TRAIN, None)))
+    assert "real batch" not in told
+    assert "2 networks trained on the real images" in told["weights"]
