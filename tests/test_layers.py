@@ -24,6 +24,7 @@ ORDER = [
         "selectors",
         "share",
         "engine",
+        "schooling",
         "experts",
         "task",
         "parallel",
