@@ -159,7 +159,7 @@ def test_presets_load_build_and_make_a_plan():
         assert preset_found(name) or not name.startswith("best")
         stated = merge(load_preset(name), DATA, {"network": NETWORK, "engine": ENGINE})
         stated["distill"]["ipc"] = 1
-        make_plan(build(stated), drawn_images((3, 16, 16), (2, 2)))
+        make_plan(build(stated), drawn_images((3, 16, 16), (4, 4)))
 
 
 def test_a_preset_may_be_a_file_but_may_not_name_code(tmp_path):
