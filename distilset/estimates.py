@@ -12,14 +12,17 @@ from distilset.task import Task
 from distilset.workers import BYTES
 
 
-def estimated_bytes(task: Task, optimizer: Optimizer = "sgd") -> int:
+def estimated_bytes(
+    task: Task, optimizer: Optimizer = "sgd", *, real: bool = True, twice: bool = False
+) -> int:
     """Estimate the memory of a run: data, synthetic images, the largest forward and backward pass.
 
     Mapped data count nothing: what is read of them the system gives up for others. An activation
     counts three times (convolution, norm, activation) for the backward pass and twice for the
-    forward pass alone. Of a pool, the largest network counts.
+    forward pass alone; ``twice``: nine times where the backward pass is differentiated. Of a pool,
+    the largest network counts. ``real``: whether real images are passed.
     """
-    return most(partial(_bytes_with, optimizer), task)
+    return most(partial(_bytes_with, optimizer, real, 9 if twice else 3), task)
 
 
 def most(needed: Callable[[Task], int], task: Task) -> int:
@@ -27,7 +30,7 @@ def most(needed: Callable[[Task], int], task: Task) -> int:
     return max(needed(task.alone(number)) for number in range(len(task.networks)))
 
 
-def _bytes_with(optimizer: Optimizer, task: Task) -> int:
+def _bytes_with(optimizer: Optimizer, real: bool, times: int, task: Task) -> int:
     pixels = int(np.prod(task.train.spec.shape))
     synthetic = task.classes * task.ipc
     seen, each = task.classes * task.decoded_ipc, task.decoded_ipc
@@ -36,7 +39,7 @@ def _bytes_with(optimizer: Optimizer, task: Task) -> int:
     return (
         (0 if task.train.mapped else task.train.images.numel())
         + state_bytes(optimizer) * synthetic * pixels
-        + max(_real_bytes(task), 3 * group * _bytes_per_image(task))
+        + max(_real_bytes(task) if real else 0, times * group * _bytes_per_image(task))
     )
 
 

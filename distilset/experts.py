@@ -31,6 +31,7 @@ from distilset.rng import Rng
 from distilset.schooling import BATCH, ExpertsConfig
 from distilset.training.protocols import Protocol
 from distilset.training.step import TrainSettings, settle
+from distilset.training.together import State, state_of
 from distilset.training.trainer import Trainer
 from distilset.types import ImageSet
 from distilset.untrusted import open_tensors, telling_damage
@@ -170,8 +171,8 @@ class Experts:
         keep()
         if not all(bool(value.isfinite().all()) for value in trainer.network.parameters()):
             raise DataError(
-                "a network diverged that was trained on the real images; fewer experts.updates, or "
-                "another network, may not"
+                "a network diverged that was trained on the real images; a smaller experts.lr, "
+                "fewer experts.updates, or another network, may not"
             )
         return kept
 
@@ -218,8 +219,8 @@ class Experts:
     @torch.no_grad()
     def segment(
         self, network: nn.Module, rng: Rng, step: int, span: int, latest: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return a step's start and goal: the weights of an expert, and those ``span`` moments on.
+    ) -> tuple[State, State]:
+        """Return a step's start and goal: the state of an expert, and that ``span`` moments on.
 
         It starts fresh (moment 0) or at one of the ``latest`` first moments that are kept.
         ``network`` is overwritten.
@@ -230,15 +231,15 @@ class Experts:
         words = rng.words("which segment", step, [0], 2)[0]
         number = int(words[0]) * self.config.number >> 32
         first = int(words[1]) * (latest + 1) >> 32
-        return self._weights(network, number, first), self._weights(network, number, first + span)
+        return self._state(network, number, first), self._state(network, number, first + span)
 
-    def _weights(self, network: nn.Module, number: int, moment: int) -> dict[str, Tensor]:
-        """Return the parameters of an expert at a moment, counted from 1; 0 is before training."""
+    def _state(self, network: nn.Module, number: int, moment: int) -> State:
+        """Return an expert at a moment, counted from 1, by name; 0 is before training."""
         if moment == 0:
             initialise(network, self._rng(number), "weights")
         else:
             self._load(network, number, moment - 1)
-        return {name: value.detach().clone() for name, value in network.named_parameters()}
+        return state_of(network)
 
     def _rng(self, number: int) -> Rng:
         return Rng(self.config.seed or 0).child("expert", number)

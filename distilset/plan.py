@@ -70,8 +70,11 @@ class Plan:
     @property
     def bytes(self) -> int:
         """The estimated peak of memory."""
-        held: int = getattr(self.method, "held_bytes", 0)
-        return estimated_bytes(self.task, self.config.distill.optimizer) + held
+        method, optimizer = self.method, self.config.distill.optimizer
+        real = getattr(method, "draws_real", True)
+        twice = getattr(method, "differentiates_twice", False)
+        held: int = getattr(method, "held_bytes", 0)
+        return estimated_bytes(self.task, optimizer, real=real, twice=twice) + held
 
     def start(self, images: Tensor, moments: Mapping[str, Tensor] | None = None) -> State:
         """Put images and moments on the run's device; of several processes, each its own."""

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from distilset.augment import AugmentConfig, Draw, augment, draw_per_class
 from distilset.data.normalise import Transform
 from distilset.engine import EngineSettings
+from distilset.errors import ConfigError
 from distilset.experts import Experts
 from distilset.formation import decode
 from distilset.hardware import fits, send
 from distilset.models import initialise
 from distilset.rng import Rng
 from distilset.share import Share
-from distilset.training.together import State
+from distilset.training.together import State, state_of
 from distilset.types import Features, ImageSet
 
 MOST_WHITENED = 4 << 30
@@ -136,9 +137,15 @@ class Task:
     def draw_segment(self, step: int, span: int, latest: int) -> tuple[State, State]:
         """Draw where a student of the step's network starts, and where it is to go.
 
-        Both are an expert's weights, by name, ``span`` of its moments apart; see
+        Both are an expert's weights and buffers, by name, ``span`` of its moments apart; see
         `Experts.segment`. While experts are asleep they are two fresh networks'.
+
+        Raises:
+            ConfigError: the task has no experts.
+            DataError: they are not in the cache, or damaged.
         """
+        if not self.experts:
+            raise ConfigError("there are no trained networks to follow: give --experts 1 or more")
         number = self.choice(step)
         network, experts = self.networks[number], self.experts[number]
         if not experts.asleep:
@@ -146,7 +153,7 @@ class Task:
         found = []
         for which in ("network", "another"):
             initialise(network, self.rng, which, step)
-            found.append({n: p.detach().clone() for n, p in network.named_parameters()})
+            found.append(state_of(network))
         return found[0], found[1]
 
     def train_experts(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:

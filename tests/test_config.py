@@ -157,6 +157,7 @@ def test_presets_load_build_and_make_a_plan():
         assert isinstance(config, RunConfig)
         assert preset_title(name)
         assert preset_found(name) or not name.startswith("best")
+        assert "@" not in preset_found(name)
         stated = merge(load_preset(name), DATA, {"network": NETWORK, "engine": ENGINE})
         stated["distill"]["ipc"] = 1
         make_plan(build(stated), drawn_images((3, 16, 16), (4, 4)))

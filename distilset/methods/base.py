@@ -46,7 +46,8 @@ class Method(Episodes, Protocol):
     has ``decodes = True`` gives networks ``task.decode`` of stored images; without it a factor
     above 1 is refused. So are optional: ``draws_real = False`` of one whose steps see no real
     images, ``images_per_step`` where networks see others than all synthetic ones and a real batch
-    once, and ``held_bytes`` of memory beyond a pass of images.
+    once, ``held_bytes`` of memory beyond a pass of images, and ``differentiates_twice = True``,
+    which takes more of it for every image of a pass.
     """
 
     Config: ClassVar[type]

@@ -104,8 +104,9 @@ class FRePo:
     def images_per_step(self) -> int:
         """How many images the networks of an episode see in all."""
         real = sum(min(count, self.task.batch_real) for count in self.task.train.counts)
-        batch = min(self.protocol.batch, len(self.labels))
-        return self.config.updates_per_episode * (len(self.labels) + real + batch)
+        n, config = len(self.labels), self.config
+        learnt = config.networks * self.protocol.images_seen(n)
+        return config.updates_per_episode * (n + real) + learnt
 
     def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
         """Yield an image update for every age of every network, the networks in turn by lot."""

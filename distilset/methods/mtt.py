@@ -14,6 +14,7 @@ from distilset.augment import augment, draw_per_image
 from distilset.compilation import failures_told
 from distilset.errors import ConfigError
 from distilset.methods.base import STRICT, Update
+from distilset.schooling import ExpertsConfig
 from distilset.task import Task
 from distilset.training.protocols import Protocol
 from distilset.training.step import TrainSettings
@@ -49,7 +50,9 @@ class MTT:
     step of the student.
 
     Departures: the student's rate is given (published: learnt along with the images); images are
-    updated by Adam (published: SGD at a rate of 100 to 1,000).
+    updated by Adam (published: SGD at a rate of 100 to 1,000); experts see batches of 128
+    (published: 256), and their gradients are clipped at a norm of 2 and their weights decayed by
+    5e-4 (published: neither).
     """
 
     Config: ClassVar[type] = MTTConfig
@@ -66,16 +69,12 @@ class MTT:
     }
     decodes = True
     draws_real = False
+    differentiates_twice = True
 
     def __init__(self, config: MTTConfig, task: Task) -> None:
         if not task.experts:
             raise ConfigError("method mtt follows trained networks: give --experts 1 or more")
-        moments = task.experts[0].config.snapshots
-        if config.latest + config.span > moments:
-            raise ConfigError(
-                f"method.latest + method.span is {config.latest + config.span}, and experts have "
-                f"{moments} moments (experts.snapshots)"
-            )
+        _check(config, task.experts[0].config)
         self.config, self.task = config, task
         self.labels = torch.arange(task.classes).repeat_interleave(task.decoded_ipc)
         self.protocol = Protocol(
@@ -100,14 +99,17 @@ class MTT:
     @property
     def images_per_step(self) -> int:
         """How many images a student sees in all."""
-        return self.config.updates * min(self.protocol.batch, len(self.labels))
+        return self.protocol.images_seen(len(self.labels))
 
     @property
     def held_bytes(self) -> int:
-        """What the way back needs: the weights before every step, and the images of every step."""
+        """What the way back needs: the weights before every step, and the images of every step.
+
+        Of these three times as much: as they are decoded, augmented, and by their derivatives.
+        """
         weights = max(sum(p.numel() for p in one.parameters()) for one in self.task.networks)
         pixels = math.prod(self.task.train.spec.shape)
-        return 4 * (self.config.updates * weights + 2 * self.images_per_step * pixels)
+        return 4 * (self.config.updates * weights + 3 * self.images_per_step * pixels)
 
     def episode(self, images: Float[Tensor, "n c h w"], step: int) -> Iterator[Update]:
         """Yield the one image update of a student."""
@@ -120,7 +122,7 @@ class MTT:
         seen = self._seen(task.decode(images), step)
         fed = [Batch(pixels.detach(), labels) for pixels, labels in seen]
         walk = student.train(start, fed, config.lr)
-        loss, adjoint = _distance(walk.end, start, goal)
+        loss, adjoint = _distance(walk.end, start, goal, student.names)
         slopes = student.back(walk, fed, config.lr, adjoint)
         along = [(pixels * by).sum() for (pixels, _), by in zip(seen, slopes, strict=True)]
         yield _of_value(torch.stack(along).sum(), loss)
@@ -136,15 +138,36 @@ class MTT:
         return seen
 
 
+def _check(config: MTTConfig, experts: ExpertsConfig) -> None:
+    """Refuse experts in whose training there are no such starts and goals."""
+    if config.latest + config.span > experts.snapshots:
+        raise ConfigError(
+            f"method.latest + method.span is {config.latest + config.span}, and experts have "
+            f"{experts.snapshots} moments (experts.snapshots)"
+        )
+    if experts.updates < experts.snapshots:
+        raise ConfigError(
+            f"experts.updates is {experts.updates}: too few for {experts.snapshots} moments "
+            "(experts.snapshots), between which an expert is to move"
+        )
+    if experts.batch_norm == "running":
+        raise ConfigError(
+            "method mtt trains students, whose BatchNorm normalises by their batch; leave "
+            "experts.batch_norm at batch"
+        )
+
+
 @torch.no_grad()
-def _distance(end: State, start: State, goal: State) -> tuple[Float[Tensor, ""], State]:
+def _distance(
+    end: State, start: State, goal: State, names: Sequence[str]
+) -> tuple[Float[Tensor, ""], State]:
     """Return the loss, and its gradient by the student's last weights."""
-    covered = sum((start[name] - goal[name]).square().sum() for name in goal)
-    missed = {name: end[name] - goal[name] for name in goal}
+    covered = sum((start[name] - goal[name]).square().sum() for name in names)
+    missed = {name: end[name] - goal[name] for name in names}
     loss = torch.stack([off.square().sum() for off in missed.values()]).sum() / covered
     return loss, {name: 2 / covered * off for name, off in missed.items()}
 
 
 def _of_value(slope: Float[Tensor, ""], value: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """Return a number with the derivatives of one and the value of another."""
-    return slope + (value - slope).detach()
+    return value + (slope - slope.detach())

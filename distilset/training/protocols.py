@@ -70,6 +70,11 @@ class Protocol:
         """Return the number of epochs on a set of ``n`` images, the last perhaps not whole."""
         return -(-self.total_updates(n) // self.updates_per_epoch(n))
 
+    def images_seen(self, n: int) -> int:
+        """Return how many images of a set of ``n`` a training sees, one as often as it comes."""
+        epochs, rest = divmod(self.total_updates(n), self.updates_per_epoch(n))
+        return epochs * n + min(n, rest * self.batch)
+
     def lr_at(self, update: int, n: int) -> float:
         """Return the learning rate of an update, counted from 0, on a set of ``n`` images."""
         if self.schedule == "constant":

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.func import functional_call, grad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
@@ -36,7 +37,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Walk:
-    """Where a student went: the weights before every step, and those after the last."""
+    """Where a student went: its state before every step, and that after the last."""
 
     before: tuple[State, ...]
     end: State
@@ -45,15 +46,17 @@ class Walk:
 class Unrolled:
     """Trains students of a network's shape, and goes back through their training.
 
-    Weights are values by the names of the network's parameters; its own are never changed. The loss
-    is the mean cross-entropy of a batch; ``chunk`` images go through at a time, those of a network
-    with BatchNorm, which normalises by the batch, all at once.
+    Weights are values by the names of the network's parameters; its own are never changed. States
+    may hold its buffers, too, which stay as they are in the start. The loss is the mean
+    cross-entropy of a batch; ``chunk`` images go through at a time, those of a network with
+    BatchNorm, which normalises by the batch, all at once.
     """
 
     def __init__(self, network: nn.Module, settings: TrainSettings, chunk: int) -> None:
         self.network, self.settings = _without_statistics(network), settings
         self.names = tuple(name for name, _ in self.network.named_parameters())
-        self.chunk = None if couples_images(network) else chunk
+        self.constants = tuple(name for name, _ in self.network.named_buffers())
+        self.chunk = None if couples_images(self.network) else chunk
         self.graphs = settings.compile and uses_graphs(settings.device)
         loss = self._loss()
         self._gradient = self._compiled(_gradient_of(loss))
@@ -71,30 +74,40 @@ class Unrolled:
         network, device = self.network, torch.device(self.settings.device).type
         reduced = self.settings.precision == "bf16"
 
-        def loss(weights: State, images: Tensor, labels: Tensor, shares: Tensor) -> Tensor:
-            with torch.autocast(device, torch.bfloat16, enabled=reduced):
-                scores = functional_call(network, weights, (images,))
+        def loss(
+            weights: State, constants: State, images: Tensor, labels: Tensor, shares: Tensor
+        ) -> Tensor:
+            # of attention only the plain kernel can be differentiated twice
+            plain = sdpa_kernel(SDPBackend.MATH)
+            with torch.autocast(device, torch.bfloat16, enabled=reduced), plain:
+                scores = functional_call(network, {**weights, **constants}, (images,))
             errors = cross_entropy(scores.to(images.dtype), labels, reduction="none")
             return (errors * shares).sum()
 
         return loss
 
-    def gradient(self, weights: State, batch: Batch) -> State:
+    def gradient(self, state: State, batch: Batch) -> State:
         """Return the gradient of the loss of a batch by the weights."""
         mark_step()
-        return _total(self._kept(self._gradient(weights, *piece)) for piece in self._pieces(batch))
+        parts = self._parts(state)
+        return _total(self._kept(self._gradient(*parts, *piece)) for piece in self._pieces(batch))
+
+    def _parts(self, state: State) -> tuple[State, State]:
+        """Return the weights of a state, and the buffers that it has."""
+        weights = {name: state[name] for name in self.names}
+        return weights, {name: state[name] for name in self.constants if name in state}
 
     def product(
-        self, weights: State, batch: Batch, direction: State
+        self, state: State, batch: Batch, direction: State
     ) -> tuple[State, Float[Tensor, "n c h w"]]:
         """Return how the slope of the loss along a direction changes with weights and images.
 
         By the weights that is the product of the loss's Hessian and the direction.
         """
         mark_step()
-        found = [
-            self._kept(self._product(weights, *piece, direction)) for piece in self._pieces(batch)
-        ]
+        parts, along = self._parts(state), {name: direction[name] for name in self.names}
+        pieces = self._pieces(batch)
+        found = [self._kept(self._product(*parts, *piece, along)) for piece in pieces]
         by_images = torch.cat([images for _, images in found])[: len(batch.images)]
         return _total(by_weights for by_weights, _ in found), by_images
 
@@ -109,11 +122,11 @@ class Unrolled:
     @torch.no_grad()
     def train(self, start: State, batches: Iterable[Batch], lr: float) -> Walk:
         """Take a step on every batch, at the rate ``lr``, from the weights ``start``."""
-        weights, before = start, []
+        state, before = start, []
         for batch in batches:
-            before.append(weights)
-            weights = _moved(weights, self.gradient(weights, batch), -lr)
-        return Walk(tuple(before), weights)
+            before.append(state)
+            state = {**state, **_moved(state, self.gradient(state, batch), -lr)}
+        return Walk(tuple(before), state)
 
     @torch.no_grad()
     def back(
@@ -121,16 +134,16 @@ class Unrolled:
     ) -> list[Float[Tensor, "n c h w"]]:
         """Return the derivative by the images of every step, from that by the last weights."""
         found = []
-        for weights, batch in zip(reversed(walk.before), reversed(list(batches)), strict=True):
-            by_weights, by_images = self.product(weights, batch, adjoint)
+        for state, batch in zip(reversed(walk.before), reversed(list(batches)), strict=True):
+            by_weights, by_images = self.product(state, batch, adjoint)
             found.append(-lr * by_images)
             adjoint = _moved(adjoint, by_weights, -lr)
         return found[::-1]
 
 
 def _gradient_of(loss: Callable[..., Tensor]) -> FunctionType:
-    def gradient(weights: State, images: Tensor, labels: Tensor, shares: Tensor) -> State:
-        return grad(loss)(weights, images, labels, shares)
+    def gradient(weights: State, constants: State, *piece: Tensor) -> State:
+        return grad(loss)(weights, constants, *piece)
 
     return gradient  # type: ignore[return-value]
 
@@ -139,10 +152,15 @@ def _product_of(loss: Callable[..., Tensor]) -> FunctionType:
     """Reverse over reverse: the other way about fails under autocast between convolutions."""
 
     def product(
-        weights: State, images: Tensor, labels: Tensor, shares: Tensor, direction: State
+        weights: State,
+        constants: State,
+        images: Tensor,
+        labels: Tensor,
+        shares: Tensor,
+        direction: State,
     ) -> tuple[State, Tensor]:
         def slope(weights: State, images: Tensor) -> Tensor:
-            found = grad(loss)(weights, images, labels, shares)
+            found = grad(loss)(weights, constants, images, labels, shares)
             terms = [(found[name] * along).sum() for name, along in direction.items()]
             return torch.stack(terms).sum()
 
@@ -152,7 +170,7 @@ def _product_of(loss: Callable[..., Tensor]) -> FunctionType:
 
 
 def _moved(state: State, along: State, by: float) -> State:
-    return {name: value + by * along[name] for name, value in state.items()}
+    return {name: state[name] + by * value for name, value in along.items()}
 
 
 def _total(states: Iterable[State]) -> State:

@@ -138,4 +138,4 @@ def test_wrong_settings_are_told(settings):
 
 def test_the_plan_tells_how_many_images_networks_see():
     plan = plan_of({"networks": 2, "age": 3, "batch": 4}, batch_real=5)
-    assert plan.images_per_step == 2 * 3 * (6 + (5 + 4 + 5) + 4)
+    assert plan.images_per_step == 2 * (3 * (6 + (5 + 4 + 5)) + 4 + 2 + 4)

@@ -14,8 +14,10 @@ from distilset.outline import plan_rows
 from distilset.plan import make_plan
 from distilset.rng import Rng
 from distilset.testing import drawn_images, small_config
-from distilset.types import Splits
+from distilset.training.unrolled import Batch
+from distilset.types import Features, Splits
 from distilset.untrusted import open_tensors
+from tests.small import distil
 
 TRAIN = drawn_images((3, 8, 8), (5, 4, 6))
 LABELS = torch.arange(3).repeat_interleave(2)
@@ -130,6 +132,13 @@ def test_what_it_cannot_do_is_refused():
         plan_of(experts={"number": 0})
     with pytest.raises(ConfigError, match=r"latest \+ method.span is 4, .* 3 moments"):
         plan_of({"latest": 2})
+    with pytest.raises(ConfigError, match="too few for 3 moments"):
+        plan_of(experts={**EXPERTS, "updates": 2})
+    normed = NetworkConfig(width=8, depth=2, norm="batch")
+    with pytest.raises(ConfigError, match=r"leave experts.batch_norm at batch"):
+        plan_of(network=normed, experts={**EXPERTS, "batch_norm": "running"})
+    with pytest.raises(ConfigError, match="no trained networks to follow"):
+        make_plan(small_config("dm", {}), TRAIN).task.draw_segment(0, 1, 0)
     with pytest.raises(ConfigError, match="cannot use a bank"):
         plan_of(bank=2)
 
@@ -144,10 +153,70 @@ def test_its_experts_take_plain_steps_of_a_constant_rate_unless_told_otherwise()
 
 def test_the_plan_tells_what_students_see_and_hold():
     plan = plan_of({"batch": 4, "updates": 5})
-    assert plan.images_per_step == 20
+    assert plan.images_per_step == 4 + 2 + 4 + 2 + 4
     weights = sum(value.numel() for value in plan.task.network.parameters())
     more = plan_of({"batch": 4, "updates": 6})
-    assert more.bytes - plan.bytes == 4 * (weights + 2 * 4 * 3 * 8 * 8)
+    assert more.bytes - plan.bytes == 4 * (weights + 3 * 2 * 3 * 8 * 8)
     told = dict(plan_rows(plan, Splits(TRAIN, None)))
     assert "real batch" not in told
     assert "2 networks trained on the real images" in told["weights"]
+
+
+def test_a_run_goes_on_where_it_stopped_though_the_cache_was_cleared(tmp_path, monkeypatch):
+    settings = {"method": {"updates": 3, "span": 1, "latest": 1}, "experts": EXPERTS}
+    flags = {"method": "mtt", "schedule": "constant", "settings": settings}
+    whole = distil(**flags, steps=6)
+    distil(**flags, steps=3, out=tmp_path / "parts")
+    monkeypatch.setenv("DISTILSET_CACHE", str(tmp_path / "cleared"))
+    resumed = distil(**flags, steps=6, out=tmp_path / "parts", resume=True)
+    assert torch.equal(whole.pixels, resumed.pixels)
+
+
+def test_a_student_has_the_buffers_of_its_expert():
+    """Random features, which a module draws anew with its weights, stay the expert's."""
+    plan = plan_of(network=NetworkConfig(name="tests.methods.test_mtt:fourier"))
+    for step in range(8):
+        start, _ = plan.task.draw_segment(step, 2, 1)
+        student = plan.method.students[0]
+        images, labels = torch.randn(4, 3, 8, 8), torch.arange(4) % 3
+        found = student.gradient(start, Batch(images, labels))
+        weights = {name: start[name].clone().requires_grad_(True) for name in student.names}
+        buffers = {name: start[name] for name in student.constants}
+        scores = functional_call(plan.task.network, {**weights, **buffers}, (images,))
+        slopes = torch.autograd.grad(cross_entropy(scores, labels), list(weights.values()))
+        for name, slope in zip(weights, slopes, strict=True):
+            torch.testing.assert_close(found[name], slope, rtol=1e-3, atol=1e-6)
+
+
+class Fourier(torch.nn.Module):
+    """Random Fourier features of pixels, drawn by ``reset_parameters``."""
+
+    def __init__(self, pixels):
+        super().__init__()
+        self.register_buffer("frequencies", torch.zeros(pixels, 16))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        self.frequencies.normal_(0, 0.1)
+
+    def forward(self, images):
+        return torch.cos(images.flatten(1) @ self.frequencies)
+
+
+class OnFourier(torch.nn.Module):
+    def __init__(self, spec, classes):
+        super().__init__()
+        self.body, self.classifier = (
+            Fourier(spec.channels * spec.height * spec.width),
+            torch.nn.Linear(16, classes),
+        )
+
+    def features(self, images):
+        return Features((), self.body(images))
+
+    def forward(self, images):
+        return self.classifier(self.features(images).last)
+
+
+def fourier(spec, classes):
+    return OnFourier(spec, classes)

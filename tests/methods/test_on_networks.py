@@ -52,6 +52,12 @@ def test_ones_own_network_equals_one_with_features_of_its_own(method):
     assert torch.equal(hooked[1], own[1])
 
 
+@pytest.mark.parametrize("method", ["dm", "frepo", "mtt"])
+def test_a_network_with_fused_attention(method):
+    start, images, _ = images_of(method, NetworkConfig(name="tests.models.nets:WithAttention"))
+    assert not torch.equal(start, images)
+
+
 def test_without_maps_only_dm_is_possible():
     images_of("dm", NetworkConfig(name="tests.models.nets:Plain"))
     with pytest.raises(ConfigError, match="no activation maps"):
