@@ -30,7 +30,6 @@ from distilset.parallel.classes import check_spread, share_of
 from distilset.rng import Rng
 from distilset.schooling import ExpertsConfig
 from distilset.task import Task
-from distilset.training.step import TrainSettings
 from distilset.types import ImageSet
 
 CHECKPOINT_SECONDS = 60
@@ -241,14 +240,9 @@ def _experts(config: RunConfig, task: Task) -> tuple[Experts, ...]:
     """Return the experts of every network of a task, if it is to have any."""
     if not config.experts.number:
         return ()
-    settings = task.settings
     number = config.engine.threads or torch.get_num_threads()
-    training = TrainSettings(settings.device, settings.precision, settings.compile)
-    transform = task.transform.to("cpu")
-    return tuple(
-        Experts(config.experts, one, task.train, transform, task.augmentation, training, number)
-        for one in task.networks
-    )
+    known = (task.train, task.transform.to("cpu"), task.augmentation, task.training, number)
+    return tuple(Experts(config.experts, one, *known) for one in task.networks)
 
 
 def with_workers(config: RunConfig, task: Task) -> tuple[RunConfig, Task]:

@@ -18,6 +18,7 @@ from distilset.hardware import fits, send
 from distilset.models import initialise
 from distilset.rng import Rng
 from distilset.share import Share
+from distilset.training.step import TrainSettings
 from distilset.training.together import State, state_of
 from distilset.types import Features, ImageSet
 
@@ -86,6 +87,17 @@ class Task:
         offsets, part = self.train.offsets, WHITENED_AT_ONCE
         begin, end = offsets[self.own.start], offsets[self.own.stop]
         return slice(begin // part * part, min(-(-end // part) * part, offsets[-1]))
+
+    @property
+    def training(self) -> TrainSettings:
+        """How networks are trained in the run: as everything else of it is computed."""
+        settings = self.settings
+        return TrainSettings(settings.device, settings.precision, settings.compile)
+
+    @property
+    def labels(self) -> Int64[Tensor, " m"]:
+        """The class index of every image that networks see of the synthetic ones."""
+        return torch.arange(self.classes).repeat_interleave(self.decoded_ipc)
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:

@@ -17,7 +17,6 @@ from distilset.methods.base import STRICT, Update, Weight
 from distilset.task import Task
 from distilset.training.learner import Learners
 from distilset.training.protocols import Protocol
-from distilset.training.step import TrainSettings
 from distilset.training.trainer import batches
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -77,7 +76,7 @@ class FRePo:
 
     def __init__(self, config: FRePoConfig, task: Task) -> None:
         self.config, self.task = config, task
-        self.labels = torch.arange(task.classes).repeat_interleave(task.decoded_ipc)
+        self.labels = task.labels
         self.known = _centred(self.labels, task)
         self.protocol = Protocol(
             "frepo",
@@ -89,10 +88,9 @@ class FRePo:
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
-        settings = task.settings
-        training = TrainSettings(settings.device, settings.precision, settings.compile)
         self.learners = tuple(
-            Learners(network, self.protocol, training, settings.chunk) for network in task.networks
+            Learners(network, self.protocol, task.training, task.settings.chunk)
+            for network in task.networks
         )
 
     @property

@@ -17,7 +17,6 @@ from distilset.methods.base import STRICT, Update
 from distilset.schooling import ExpertsConfig
 from distilset.task import Task
 from distilset.training.protocols import Protocol
-from distilset.training.step import TrainSettings
 from distilset.training.together import State
 from distilset.training.trainer import batches
 from distilset.training.unrolled import Batch, Unrolled
@@ -76,7 +75,7 @@ class MTT:
             raise ConfigError("method mtt follows trained networks: give --experts 1 or more")
         _check(config, task.experts[0].config)
         self.config, self.task = config, task
-        self.labels = torch.arange(task.classes).repeat_interleave(task.decoded_ipc)
+        self.labels = task.labels
         self.protocol = Protocol(
             "mtt",
             epochs=None,
@@ -85,10 +84,8 @@ class MTT:
             lr=config.lr,
             schedule="constant",
         )
-        settings = task.settings
-        training = TrainSettings(settings.device, settings.precision, settings.compile)
         self.students = tuple(
-            Unrolled(network, training, settings.chunk) for network in task.networks
+            Unrolled(network, task.training, task.settings.chunk) for network in task.networks
         )
 
     @property

@@ -6,25 +6,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from distilset.models import NetworkConfig, build_network, initialise
-from distilset.rng import Rng
 from distilset.training import Protocol, TrainSettings
 from distilset.training.learner import Learners
-from distilset.types import ImageSpec
+from tests.training.small_networks import NETWORKS, made
 
 RULE = Protocol("x", 1, batch=9, lr=0.05, schedule="step", momentum=0.8, weight_decay=0.01)
-NETWORKS = [
-    {"depth": 2},
-    {"depth": 2, "norm": "batch"},
-    {"name": "resnet18", "norm": "batch"},
-    {"name": "vit", "depth": 1},
-]
-
-
-def made(width=8, **options):
-    network = build_network(NetworkConfig(width=width, **options), ImageSpec(2, 8, 8), 3)
-    initialise(network, Rng(0), "weights")
-    return network.to(memory_format=torch.channels_last).train()
 
 
 def drawn(n, seed=0, dtype=torch.float64):

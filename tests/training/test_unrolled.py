@@ -5,24 +5,9 @@ import torch
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from distilset.models import NetworkConfig, build_network, initialise
-from distilset.rng import Rng
 from distilset.training import TrainSettings
 from distilset.training.unrolled import Batch, Unrolled
-from distilset.types import ImageSpec
-
-NETWORKS = [
-    {"depth": 2},
-    {"depth": 2, "norm": "batch"},
-    {"name": "resnet18", "norm": "batch"},
-    {"name": "vit", "depth": 1},
-]
-
-
-def made(width=8, **options):
-    network = build_network(NetworkConfig(width=width, **options), ImageSpec(2, 8, 8), 3)
-    initialise(network, Rng(0), "weights")
-    return network.to(memory_format=torch.channels_last).train().double()
+from tests.training.small_networks import NETWORKS, made
 
 
 def unrolled_of(network, chunk=3, **settings):
@@ -60,7 +45,7 @@ def close(found, expected):
 @pytest.mark.parametrize("options", NETWORKS)
 @pytest.mark.parametrize("chunk", [1, 3, 50])
 def test_gradients_and_products_are_autograds(options, chunk):
-    network, batch = made(**options), drawn(7)
+    network, batch = made(**options).double(), drawn(7)
     weights = weights_of(network)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     unrolled, direction = unrolled_of(network, chunk), like(weights)
@@ -86,7 +71,7 @@ def test_gradients_and_products_are_autograds(options, chunk):
 
 @pytest.mark.parametrize("options", NETWORKS[:2])
 def test_the_way_back_is_the_derivative_of_the_whole_training(options):
-    network, rate = made(**options), 0.05
+    network, rate = made(**options).double(), 0.05
     batches = [drawn(n, seed) for seed, n in enumerate((4, 7, 4, 5))]
     start = weights_of(network)
     unrolled, direction = unrolled_of(network), like(start)
@@ -107,7 +92,7 @@ def test_the_way_back_is_the_derivative_of_the_whole_training(options):
 
 @pytest.mark.parametrize("options", NETWORKS[:2])
 def test_compiled_bfloat16_goes_the_same_way(options):
-    network = made(**options).float()
+    network = made(**options)
     batches = [drawn(6, seed, torch.float32) for seed in range(3)]
     start = weights_of(network)
     direction = like(start)
